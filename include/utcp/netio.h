@@ -1,0 +1,209 @@
+/*
+ * netio.h - the region, its lock, the device, and how threads wait on them.
+ *
+ * Theory of operation (design D3). There is no engine thread in the data path.
+ * A thread that wants something from the stack does:
+ *
+ *     cx = netio_enter(n);              lock the region, read the clock
+ *     netio_drive(n, cx);               take what the device has queued, run due timers
+ *     r = sock_recv(cx, ...);           the verb, never blocking
+ *     if (r == -EAGAIN && blocking)
+ *             waitset_publish(ws, cx);  "ring my bell when a watch becomes ready"
+ *     netio_leave(n);                   flush output, deliver edges to watchers, re-arm the timer, unlock,
+ * ring bells waitset_block(ws, deadline, mask, &why);
+ *     ... netio_enter; waitset_withdraw; netio_drive; try again
+ *
+ * The device is in every waiter's epoll set as EPOLLEXCLUSIVE, so the kernel
+ * elects one thread per frame; that thread drives and rings the bells of the
+ * threads whose sockets changed.
+ *
+ * Place in the flow: preload -> here -> core (stack.h).
+ */
+#ifndef UTCP_NETIO_H
+#define UTCP_NETIO_H
+
+#include <poll.h>
+#include <signal.h>
+
+#include "utcp/pool.h"
+#include "utcp/stack.h"
+
+struct netio; /* this process's attachment to one stack */
+
+struct netio_config {
+	char device[64];	   /* "tap:NAME", "packet:IFNAME", "mem:NAME" */
+	struct stack_config stack; /* addr any: 10.77.0.2/24 with a TAP that we create; mac zero: chosen; mtu
+				      0: the device's */
+	bool mtu_set, mac_set;
+	struct ipaddr kernel_addr; /* address for the kernel's side of a TAP that we create; any: the stack's
+				      network's .1 */
+	char pcap_path[4096];	   /* "" : no capture */
+	char pcap_filter[512];
+	uint32_t pcap_snaplen; /* 0: whole frames */
+	uint32_t spin_us;      /* UTCP_SPIN_US; 0: never */
+	uint32_t
+	    test_pause_us; /* UTCP_TEST_PAUSE: sleep between unlock and block, for the lost wake-up test */
+};
+void netio_config_defaults(struct netio_config *c);
+
+/*
+ * Make the region, open the device and the capture. The calling thread must
+ * not hold other locks. 0, or a negative errno with `why` (one line without
+ * prefix or newline: "cause; what to do"):
+ * -EPERM no capability, -ENODEV missing device, -EBUSY device in use,
+ * -ENOMEM region refused, -EINVAL configuration, -ENOENT libpcap missing ...
+ */
+int netio_attach(const struct netio_config *c, struct netio **out, char *why, size_t why_len);
+/* Stop the driver thread, finish the capture, close everything. A TAP that we created vanishes with it. */
+void netio_detach(struct netio *n);
+/* In a fork()ed child: forget the parent's stack without touching it (close nothing that is shared, no
+ * frames). */
+void netio_forget_after_fork(struct netio *n);
+/* Finish the capture file (exit paths where netio_detach() does not run). Idempotent. */
+void netio_capture_flush(struct netio *n);
+
+/* Lock; cx->now is the clock. Never blocks on I/O while held. */
+struct stack_cx *netio_enter(struct netio *n);
+void netio_leave(struct netio *n);
+/* One burst: receive what is queued (bounded), run timers, flush once. Frames taken. Between enter and leave.
+ */
+int netio_drive(struct netio *n, struct stack_cx *cx);
+nsec netio_now(void); /* CLOCK_MONOTONIC */
+
+const char *netio_device_name(struct netio *n); /* "tap:utcp0" */
+/* True if fd is one of ours (device, bells, timer, region, epoll sets): the application must see EBADF. */
+bool netio_owns_fd(int fd);
+/*
+ * Move a descriptor of ours up and out of the way of the application's numbers,
+ * CLOEXEC, and remember it; the new number or a negative errno (the old one is closed).
+ */
+int netio_protect_fd(int fd);
+void netio_unprotect_close(int fd);
+/* The application wants this very number (dup2): move ours elsewhere. 0 or -EBADF (not ours). */
+int netio_vacate_fd(int fd);
+
+/* ------------------------------------------------------------ evsets and watches (ready.c) */
+
+/*
+ * An evset is the stack's half of an epoll set: watches on sockets, a ready
+ * list, and a bell. A thread blocked in recv() or poll() has a private one.
+ * All calls below need the lock (a cx from netio_enter).
+ */
+
+/* A watch's mask: SOCK_* | the EPOLL* modifiers of <sys/epoll.h> (ET, ONESHOT, EXCLUSIVE, WAKEUP). ERR and
+ * HUP are always in. */
+struct watch_event {
+	uint32_t events;
+	uint64_t data; /* the application's epoll data */
+	ref watch;
+};
+
+ref evset_create(struct stack_cx *cx);
+void evset_destroy(struct stack_cx *cx, ref set); /* removes its watches */
+/* Add: on the ready list at once if the level matches. key: the caller's identity of the member (fd,
+ * description). REF_NONE: no memory. */
+ref watch_add(struct stack_cx *cx, ref set, ref sock, uint32_t mask, uint64_t data, uint64_t key);
+void watch_modify(struct stack_cx *cx, ref watch, uint32_t mask,
+		  uint64_t data); /* re-arms ET and ONESHOT, as EPOLL_CTL_MOD */
+void watch_remove(struct stack_cx *cx, ref watch);
+ref watch_find(struct stack_cx *cx, ref set, uint64_t key);
+/* Remove every watch on a socket (before sock_close()). */
+void watch_remove_socket(struct stack_cx *cx, ref sock);
+/* First watch on a socket / next of the same socket: for close and dup rules. */
+ref watch_first_of_socket(struct stack_cx *cx, ref sock);
+ref watch_next_of_socket(struct stack_cx *cx, ref watch);
+uint64_t watch_key(struct stack_cx *cx, ref watch);
+ref watch_set(struct stack_cx *cx, ref watch);
+ref watch_socket(struct stack_cx *cx, ref watch);
+/*
+ * Take up to max ready events in the kernel's order and with its rules (ep_send_events: level-triggered ones
+ * go back to the tail, edge-triggered ones not, ONESHOT disarms).
+ */
+int evset_harvest(struct stack_cx *cx, ref set, struct watch_event *out, int max);
+/* Does the ready list hold a watch whose level still matches? (removes stale entries) */
+bool evset_ready(struct stack_cx *cx, ref set);
+uint32_t evset_watch_count(struct stack_cx *cx, ref set);
+
+/* The kernel half of a listener (D4): bits from its kernel descriptor, or'ed into its level; a rise is an
+ * edge. */
+void watch_kernel_bits(struct stack_cx *cx, ref sock, uint32_t bits);
+uint32_t watch_level(struct stack_cx *cx, ref sock); /* sock_events() | kernel bits */
+
+/* ------------------------------------------------------------ wait sets (wait.c) */
+
+/*
+ * A waitset is what a thread blocks on: an epoll set {device EXCLUSIVE, timer
+ * EXCLUSIVE, bell} of this process, tied to one evset. Thread-private ones
+ * serve recv/accept/connect/poll; each epoll set of the application that holds
+ * stack sockets has one more, W(E) of design D5, with extra members.
+ */
+struct waitset;
+
+/* 0 or a negative errno (-EMFILE ...). Takes the lock itself. */
+int waitset_create(struct netio *n, struct waitset **out);
+void waitset_destroy(struct waitset *ws); /* takes the lock; destroys the evset */
+ref waitset_evset(struct waitset *ws);
+/* The epoll descriptor: for a ppoll that mixes it with kernel descriptors. */
+int waitset_fd(struct waitset *ws);
+/* The bell, readable while rung: the hidden member that makes the application's E ready (D5). */
+int waitset_bell(struct waitset *ws);
+/* Ring on every empty -> non-empty even if nobody is published (E is itself watched by someone we cannot
+ * see). */
+void waitset_ring_always(struct waitset *ws, struct stack_cx *cx, bool on);
+/* Extra members (kernel halves of listeners, E itself); events as for epoll_ctl; tag comes back in
+ * wait_result. */
+int waitset_add_fd(struct waitset *ws, int fd, uint32_t events, uint64_t tag);
+int waitset_mod_fd(struct waitset *ws, int fd, uint32_t events, uint64_t tag);
+int waitset_del_fd(struct waitset *ws, int fd);
+
+#define WAIT_TAGS_MAX 16
+struct wait_result {
+	bool timed_out;
+	bool device, timer, bell;
+	int tag_count; /* ready extra members */
+	uint64_t tag[WAIT_TAGS_MAX];
+	uint32_t tag_events[WAIT_TAGS_MAX];
+};
+
+/* Under the lock: from here to withdraw, a watch of this set that becomes ready rings the bell. */
+void waitset_publish(struct waitset *ws, struct stack_cx *cx);
+/*
+ * Without the lock: sleep until a frame, a timer, the bell, an extra member, or deadline (absolute,
+ * NSEC_NEVER: none). mask: as ppoll's, or NULL. Returns 0 (see *r), -EINTR. A cancellation point: register
+ * waitset_cleanup() with pthread_cleanup_push first. If something became ready since
+ * waitset_publish(), returns at once.
+ */
+int waitset_block(struct waitset *ws, nsec deadline, const sigset_t *mask, struct wait_result *r);
+/* The same, but with ppoll over fds[] beside the set (poll/select that mix in kernel descriptors);
+ * fds[].revents are filled. */
+int waitset_block_poll(struct waitset *ws, struct pollfd *fds, uint32_t nfds, nsec deadline,
+		       const sigset_t *mask, struct wait_result *r);
+/* Under the lock: after block. Every exit from a wait then drives one burst (D3.2). */
+void waitset_withdraw(struct waitset *ws, struct stack_cx *cx);
+/* Cancellation clean-up (arg: the waitset): withdraw and drain one burst; takes the lock. */
+void waitset_cleanup(void *ws);
+/*
+ * For the signal wrapper, before the application's handler runs over a thread
+ * blocked in ws: withdraw, drain one burst, let the helper take over; and
+ * after a normal return: publish again. Take the lock; call only when the
+ * interrupted thread is inside waitset_block*().
+ */
+void waitset_suspend(struct waitset *ws);
+void waitset_resume(struct waitset *ws);
+/* Set by waitset_block* around the sleep, for the signal wrapper: the waitset this thread sleeps in, or NULL.
+ */
+struct waitset *waitset_sleeping(void);
+
+/* ------------------------------------------------------------ driver thread (evloop.c), counters */
+
+/* Start the fallback driver if it is not running (first stack socket). 0 or a negative errno. */
+int netio_start_driver(struct netio *n);
+
+struct netio_counters {
+	uint64_t rx_app, rx_helper; /* frames taken by application threads / by the helper */
+	uint64_t drives, helper_wakeups, bells, blocks, spurious;
+	uint64_t rx_bytes, tx_bytes, tx_frames, tx_errors, capture_drops;
+};
+void netio_counters(struct netio *n, struct netio_counters *out);
+
+#endif

@@ -1,0 +1,198 @@
+/*
+ * preload.h - what preload's files offer each other.
+ *
+ * Theory of operation. symbols.h lists every libc call that we export; the
+ * calls_*.c files hold one thin wrapper each: look the descriptor up
+ * (fdtable.c), pass it on to libc if it is the kernel's, else call the function
+ * of the same meaning in socket.c / poll.c / epoll.c, then turn the negative
+ * errno into -1 and errno (the only place where errno is written; on success it
+ * is left alone).
+ *
+ *   write(fd) -> calls_io.c -> fd_stack(fd) -> socket_send() -> netio_enter ->
+ *   sock_send (core) -> netio_leave        [ -> socket_wait() when it must block ]
+ *
+ * Place in the flow: preload -> netio.h -> stack.h. The composition root is init.c.
+ */
+#ifndef PRELOAD_H
+#define PRELOAD_H
+
+#include <stdatomic.h>
+#include <sys/socket.h>
+
+#include "utcp/netio.h"
+#include "utcp/pool.h"
+#include "utcp/stack.h"
+#include "utcp/sys.h"
+
+#define UTCP_EXPORT __attribute__((visibility("default")))
+
+/* ------------------------------------------------------------------ process (init.c) */
+
+/*
+ * The stack of this process. NULL until the first stack socket. Made by
+ * stack_attach(); after fork() the child has NULL again and `process.forked` set.
+ */
+extern struct netio *the_stack;
+/* Attach if needed. 0 or a negative errno; logs one line on the first failure. */
+int stack_attach(void);
+
+/* Inside-the-library marker for signal deferral (signal.c). Nestable. Every wrapper that takes the lock is
+ * bracketed. */
+void lib_enter(void);
+void lib_leave(void);
+
+/* ------------------------------------------------------------------ descriptors (fdtable.c) */
+
+enum fd_kind {
+	FD_KERNEL = 0, /* not ours: pass through */
+	FD_TCP,	       /* a kernel TCP socket whose fate is undecided */
+	FD_STREAM,     /* a connection (or attempt) on the stack; the number holds a placeholder */
+	FD_LISTENER,   /* a listener on the stack and in the kernel */
+	FD_EPOLL       /* an epoll descriptor of the application; shadowed once a stack socket joins */
+};
+
+/*
+ * An open file description: what dup() and fork() share. Lives in the region
+ * (class DESCRIPTION). All fields under the stack lock unless noted.
+ */
+struct description {
+	struct pool_head head;
+	uint32_t refs;			 /* numbers of this process + calls in progress that hold it */
+	uint32_t numbers;		 /* numbers only: 0 means closed; calls in progress keep refs */
+	ref sock;			 /* core socket */
+	uint8_t kind;			 /* FD_STREAM or FD_LISTENER */
+	_Atomic uint8_t nonblock, async; /* O_NONBLOCK, O_ASYNC: read without the lock */
+	uint8_t v6;			 /* AF_INET6 socket: addresses are shown v4-mapped */
+	uint8_t v6only;
+	uint8_t connect_pending;	     /* connect() not yet collected */
+	uint8_t broken;			     /* the stack failed (device gone): every call answers ENETDOWN */
+	int32_t owner;			     /* F_SETOWN */
+	int32_t owner_sig;		     /* F_SETSIG */
+	_Atomic uint64_t rcvtimeo, sndtimeo; /* ns; 0: none */
+	uint64_t cookie;		     /* SO_COOKIE of the placeholder or listener */
+	int32_t kernel_fd;		     /* a listener's own kernel descriptor (any of its numbers), -1 */
+	uint64_t hints_set;		     /* options recorded for reading back (options.c) */
+	int32_t hints[16];
+};
+_Static_assert(sizeof(struct description) <= 256, "struct description outgrew its pool class");
+
+/* One array read: what is fd? Lock-free; unknown or out-of-range numbers are FD_KERNEL. */
+enum fd_kind fd_kind(int fd);
+/*
+ * For a call on a stack descriptor: its description with a reference held
+ * (close() in another thread cannot free it), or REF_NONE if fd is the kernel's.
+ * The number may be reused meanwhile: the description is what counts.
+ */
+ref fd_hold(int fd);
+void fd_release(ref description);
+static inline struct description *description_at(const struct stack_cx *cx, ref d)
+{
+	return (struct description *)pool_at(cx, d);
+}
+/* The description without the lock (the region's base never moves within a process). */
+struct description *description_of(ref d);
+/* Bookkeeping after the kernel call succeeded. */
+int fd_install(int fd, enum fd_kind kind, ref description); /* also for FD_TCP (REF_NONE) and FD_EPOLL */
+void fd_forget(int fd);					    /* the number is free or the kernel's now */
+/* After dup*(from) gave `to`: `to` means what `from` means. */
+void fd_copy(int from, int to);
+/* Every number of this process that holds description d; calls f for each. */
+void fd_each_of(ref d, void (*f)(int fd, void *arg), void *arg);
+/* Close bookkeeping for a number: may drop the last reference and close the core socket. Call before the
+ * kernel's close(). */
+void fd_closing(int fd);
+
+/* ------------------------------------------------------------------ sockets (socket.c): negative errno */
+int64_t socket_recv(int fd, ref d, const struct iovec *iov, int iovcnt, int flags);
+int64_t socket_send(int fd, ref d, const struct iovec *iov, int iovcnt,
+		    int flags);					      /* raises SIGPIPE itself */
+int socket_connect(int fd, const struct sockaddr *sa, socklen_t len); /* FD_TCP and FD_STREAM */
+int socket_listen(int fd, int backlog);				      /* FD_TCP and FD_LISTENER */
+int socket_accept(int fd, ref d, struct sockaddr *sa, socklen_t *len, int flags);
+int socket_shutdown(ref d, int how);
+int socket_get_option(int fd, ref d, int level, int name, void *value, socklen_t *len);
+int socket_set_option(int fd, ref d, int level, int name, const void *value, socklen_t len);
+int socket_names(ref d, bool peer, struct sockaddr *sa, socklen_t *len);
+int socket_ioctl(int fd, ref d, unsigned long request, void *arg);
+
+/* ------------------------------------------------------------------ waiting (wait.c, poll.c, epoll.c) */
+
+/* This thread's private waitset, made on first use. 0 or a negative errno. */
+int thread_waitset(struct waitset **out);
+
+/*
+ * Block until socket `s` has one of `events` (SOCK_*; ERR and HUP always count), `deadline`, or a signal.
+ * kernel_fd >= 0: the listener's kernel half is waited for too (POLLIN).
+ * 0: look again; -EAGAIN: deadline passed; -EINTR / -ERESTART: interrupted by a handler without / with
+ * SA_RESTART (the caller maps: restartable calls loop on -ERESTART). A cancellation point.
+ */
+int socket_wait(ref s, uint32_t events, int kernel_fd, nsec deadline);
+
+/* poll.c. fds may mix kernel, stack and epoll descriptors. deadline absolute. Count, or a negative errno. */
+int stack_poll(struct pollfd *fds, nfds_t nfds, nsec deadline, const sigset_t *mask);
+/* True if any of the numbers is a stack socket or an epoll set with stack members: otherwise pass straight to
+ * libc. */
+bool poll_concerns_stack(const struct pollfd *fds, nfds_t nfds);
+int stack_select(int nfds, fd_set *r, fd_set *w, fd_set *x, nsec deadline, const sigset_t *mask);
+
+/* epoll.c */
+int epoll_shadow_ctl(int epfd, int op, int fd, struct epoll_event *ev);
+int epoll_shadow_wait(int epfd, struct epoll_event *ev, int max, nsec deadline, const sigset_t *mask);
+bool epoll_has_shadow(int epfd); /* holds, or nests something that holds, stack members */
+void epoll_created(int epfd);
+void epoll_closing(int epfd); /* the number is about to be closed */
+void epoll_copied(int from, int to);
+/* fd (still a kernel TCP socket) is about to become a stack socket: take it out of every kernel epoll set
+ * into our lists (D4). */
+int epoll_before_replace(int fd);
+int epoll_after_replace(int fd, ref d); /* -> watches on the description's core socket, same masks and data */
+/* The last number of description d in this process goes: drop its memberships. */
+void epoll_description_gone(ref d);
+
+/* signal.c: installed at the first stack socket */
+void signals_install(void);
+/* After a wait was interrupted: had every handler that ran SA_RESTART? Resets. */
+bool signals_restartable(void);
+
+/* placeholder.c: 0/number or a negative errno */
+int placeholder_replace(int fd); /* dup3 a never-ready socket onto fd, carrying flags over */
+int placeholder_new(
+    int flags); /* a fresh lowest number holding one (accept): SOCK_CLOEXEC/SOCK_NONBLOCK in flags */
+
+/* ------------------------------------------------------------------ configuration (config.c), policy
+ * (policy.c), log (log.c) */
+
+struct rule {
+	bool to_stack; /* use stack | kernel */
+	bool server;   /* server | client */
+	struct ipaddr net;
+	uint8_t prefix_len; /* 0..128, over the v4-mapped form */
+	uint16_t port_first, port_last;
+};
+#define RULES_MAX 128
+struct config {
+	struct netio_config net;
+	struct rule rules[RULES_MAX];
+	int rule_count;
+	bool require, quiet, verbose, off;
+	char log_path[4096];	/* UTCP_LOG: "" stderr */
+	uint32_t exit_drain_ms; /* UTCP_EXIT_DRAIN */
+	char stats_path[4096];	/* UTCP_STATS: counters written at exit (tests, -v) */
+};
+/* Read file, then environment (precedence: option = variable > file > default). 0, or -EINVAL with one line
+ * in why. No libc calls that we interpose. */
+int config_load(struct config *c, char *why, size_t why_len);
+int config_parse_rules(struct config *c, const char *text, char *why, size_t why_len);
+extern struct config the_config;
+
+/* Client: remote. Server: local bind address. True: the stack. Loopback, multicast, unroutable: the kernel by
+ * default. */
+bool policy_use_stack(const struct config *c, bool server, const struct endpoint *e);
+
+/* One line "utcp: ..." to stderr or UTCP_LOG. Async-signal-safe, no malloc, no stdio. */
+void log_line(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* ------------------------------------------------------------------ the real functions (real.c) */
+void real_init(void);
+
+#endif
