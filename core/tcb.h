@@ -39,6 +39,7 @@ struct sack_block {
 struct segment {
 	struct endpoint src, dst;
 	seq32 seq, ack;
+	seq32 seq_wire; /* seq before trimming to the window */
 	uint32_t len;  /* payload bytes */
 	uint32_t wnd;  /* the field, unscaled */
 	uint16_t urg;  /* the urgent pointer field */
@@ -125,7 +126,6 @@ enum tcb_timer {
 	TIMER_DELACK,	 /* delayed ACK */
 	TIMER_KEEPALIVE, /* also SYN-RECEIVED limit */
 	TIMER_FIN_WAIT_2,
-	TIMER_LIFETIME, /* user timeout, orphan limit, linger */
 	TIMER_OVERRIDE, /* SWS override, cork (200 ms) */
 	TIMER_COUNT
 };
@@ -163,8 +163,11 @@ struct tcb {
 	bool passive;  /* came by LISTEN (RFC 9293 MUST-11) */
 	bool orphan;   /* no descriptor left */
 	bool hashed, bound_any;
+	bool hashed_listener; /* with hashed: in the table of listeners */
 	bool accepted;	       /* has left the accept queue (or was never in one) */
+	bool connect_started;  /* connect() was called: SS_CONNECTING until reported */
 	bool connect_reported; /* the outcome of connect() was collected */
+	bool nospace;	       /* a write hit the limit, or poll said "not writable": OUT edge owed (SOCK_NOSPACE) */
 	int32_t so_error;      /* pending, positive errno */
 	int32_t soft_error;    /* last ICMP hint (EHOSTUNREACH ...), reported if the connection dies */
 
@@ -173,7 +176,7 @@ struct tcb {
 	uint32_t syn_count, accept_count, backlog;
 
 	/* send sequence variables */
-	seq32 iss, snd_una, snd_nxt, snd_max; /* snd_max: highest ever sent; snd_nxt goes back on RTO */
+	seq32 iss, snd_una, snd_nxt, snd_max; /* snd_max == snd_nxt: resending never moves snd_nxt back */
 	seq32 snd_wl1, snd_wl2;
 	uint32_t snd_wnd, snd_wnd_max;
 	seq32 snd_up;	   /* urgent: octet after the last urgent one */
@@ -184,6 +187,8 @@ struct tcb {
 	seq32 irs, rcv_nxt, rcv_up, rcv_adv; /* rcv_adv: right edge advertised; never moves left */
 	seq32 last_ack_sent;
 	uint32_t rcv_wnd;
+	bool fin_known; /* fin_seq is the peer's FIN: nothing beyond it counts */
+	seq32 fin_seq;
 	bool fin_received, urg_in, urg_valid, urg_seen; /* urg_valid: the OOB byte waits in urg_byte */
 	uint8_t urg_byte;
 	bool rd_shut, wr_shut;
@@ -239,6 +244,14 @@ struct tcb {
 	ref sackboard; /* ranges above snd_una that the peer holds (sack.c) */
 	uint32_t sacked_bytes, lost_bytes, retrans_out;
 	seq32 high_sacked;
+	seq32 lost_edge;		   /* what is below and not SACKed counts as lost (RFC 6675 IsLost) */
+	uint32_t prr_delivered, prr_out;   /* RFC 9937 */
+	uint32_t recovery_flight;	   /* RFC 9937 RecoverFS */
+	uint32_t undo_ts;		   /* RFC 3522: TSval of the first resent segment */
+	bool undo_armed;		   /* undo_ts is valid: no ACK has judged it yet */
+	uint32_t max_flight;		   /* most in flight since cwnd_usage_seq was sent */
+	seq32 cwnd_usage_seq;
+	uint16_t pmtu;	/* path MTU learnt from ICMP, 0: the device's */
 	nsec last_send; /* of data: idle restart */
 	union {
 		struct cc_cubic_state cubic;
@@ -255,6 +268,7 @@ struct tcb {
 	bool ack_now, ack_pending;
 	uint8_t quickack; /* segments still to be acknowledged at once */
 	bool pingpong;	  /* interactive: delay ACKs */
+	bool ack_pushed; /* a segment smaller than rcv_mss waits for its ACK */
 	uint32_t ato_ms;
 	uint32_t unacked_bytes; /* received since our last ACK */
 	nsec oow_ack_last;	/* rate limit of ACKs for out-of-window segments (500 ms) */
@@ -288,8 +302,27 @@ struct timewait {
 	struct timer_node node;
 	uint8_t rcv_wscale;
 	bool ts_ok;
+	nsec oow_ack_last; /* rate limit of its ACKs (500 ms) */
 };
 _Static_assert(sizeof(struct timewait) <= 192, "struct timewait outgrew its pool class");
+
+/* What is known of a neighbour's link address (neigh.c; the states of RFC 4861 7.3.2, used for ARP too). */
+enum neigh_state { NEIGH_INCOMPLETE = 0, NEIGH_REACHABLE, NEIGH_STALE, NEIGH_DELAY, NEIGH_PROBE };
+struct neigh {
+	struct pool_head head;
+	struct ipaddr addr;
+	ref hash_next;
+	uint8_t mac[6];
+	uint8_t state;	/* enum neigh_state */
+	uint8_t probes; /* requests sent since the state began */
+	struct timer_node node;
+	nsec confirmed;			 /* last proof that it is alive */
+	nsec updated;			 /* last change of mac */
+	nsec used;			 /* last frame to it */
+	ref pending_first, pending_last; /* frames that wait for the address */
+	uint32_t pending_count;
+};
+_Static_assert(sizeof(struct neigh) <= 256, "struct neigh outgrew its pool class");
 
 static inline struct tcb *tcb_at(const struct stack_cx *cx, ref r)
 {
@@ -317,13 +350,15 @@ struct stack {
 	uint64_t bytes_used;   /* extents given out */
 	uint64_t buffer_bytes; /* charged by buffers */
 	struct pool_state pools[POOL_CLASS_COUNT];
-	ref extent_map; /* one byte per extent: enum pool_class */
+	ref extent_map;		   /* one byte per extent: enum pool_class, or EXTENT_TABLE */
+	uint32_t extent_map_bytes; /* its capacity */
 	uint64_t rng[4];
 	uint8_t key_isn[16], key_port[16], key_ts[16], key_hash[16], key_ipid[16];
 	nsec born;
 	/* demux */
 	ref conn_buckets, listen_buckets;
-	uint32_t conn_bucket_bits, conn_count, listen_bucket_bits;
+	uint32_t conn_bucket_bits, conn_bucket_split; /* linear hashing: 2^bits + split buckets in use */
+	uint32_t conn_count, listen_bucket_bits;
 	uint32_t port_cursor; /* RFC 6056 */
 	/* lists */
 	ref edge_first, edge_last, output_first, output_last;
@@ -334,12 +369,12 @@ struct stack {
 	ref neigh_buckets;
 	uint32_t neigh_count;
 	struct token_bucket icmp_limit, challenge_limit, rst_limit;
-	uint16_t ip_id;
+	ref ipid_counters; /* RFC 6864: per keyed hash of the destination */
 	bool in_flush;
 };
 static inline struct stack *stack_of(const struct stack_cx *cx)
 {
-	return (struct stack *)cx->base;
+	return (struct stack *)(void *)cx->base; /* page-aligned */
 }
 #define COUNT(cx, field)      ((void)(stack_of(cx)->counters.field++))
 #define COUNT_N(cx, field, n) ((void)(stack_of(cx)->counters.field += (n)))
@@ -349,7 +384,10 @@ uint64_t rng_next(struct stack_cx *cx);
 uint32_t rng_below(struct stack_cx *cx, uint32_t n); /* uniform in [0, n) */
 uint64_t siphash(const uint8_t key[16], const void *data, size_t len);
 
-/* checksum.c: RFC 1071. Partial sums are 64-bit accumulators in network byte order. */
+/*
+ * checksum.c: RFC 1071. Sums are of 16-bit words as they lie in memory: a
+ * folded sum is stored into a header with memcpy(), never with a byte swap.
+ */
 uint64_t csum_partial(const void *data, size_t len,
 		      uint64_t sum); /* data at an even offset of the datagram */
 uint16_t csum_fold(uint64_t sum);    /* not complemented */
@@ -492,8 +530,8 @@ void output_probe(struct stack_cx *cx, struct tcb *t, bool keepalive); /* seq = 
 /* Answer a segment that has no connection (RFC 9293 3.10.7.1). */
 void output_rst_for(struct stack_cx *cx, const struct segment *s);
 void output_timewait_ack(struct stack_cx *cx, const struct timewait *w);
-void output_retransmit(struct stack_cx *cx, struct tcb *t, seq32 from,
-		       uint32_t len);			      /* len <= snd_mss or a super-segment */
+/* len <= snd_mss or a super-segment; how much of it left */
+uint32_t output_retransmit(struct stack_cx *cx, struct tcb *t, seq32 from, uint32_t len);
 uint32_t snd_mss_current(struct stack_cx *cx, struct tcb *t); /* after options (SACK blocks included) */
 void snd_mss_update(struct stack_cx *cx, struct tcb *t);      /* after negotiation or a PMTU change */
 uint32_t ts_now(struct stack_cx *cx, const struct tcb *t);    /* our TSval: ms + offset, never 0 */
@@ -516,7 +554,6 @@ void rto_timer(struct stack_cx *cx, struct tcb *t);
 void persist_timer(struct stack_cx *cx, struct tcb *t);
 void keepalive_timer(struct stack_cx *cx, struct tcb *t);
 void fin_wait_2_timer(struct stack_cx *cx, struct tcb *t);
-void lifetime_timer(struct stack_cx *cx, struct tcb *t);
 void rto_arm(struct stack_cx *cx, struct tcb *t); /* (re)start from now, or stop when nothing is in flight */
 void persist_arm(struct stack_cx *cx, struct tcb *t);
 void keepalive_arm(struct stack_cx *cx, struct tcb *t);
@@ -524,6 +561,7 @@ void keepalive_arm(struct stack_cx *cx, struct tcb *t);
 /* rtt.c (RFC 6298, RFC 7323 4) */
 void rtt_sample(struct stack_cx *cx, struct tcb *t, nsec sample);
 void rtt_init(struct stack_cx *cx, struct tcb *t);
+void rtt_established(struct stack_cx *cx, struct tcb *t); /* the open is over: RFC 6298 (5.7) */
 void rtt_backoff(struct stack_cx *cx, struct tcb *t);
 
 /* sack.c (RFC 2018, 6675, 2883) */
@@ -536,7 +574,8 @@ bool sack_is_lost(struct stack_cx *cx, struct tcb *t, seq32 at);
 bool sack_next_seg(struct stack_cx *cx, struct tcb *t, seq32 *from, uint32_t *len, int *rule);
 
 /* recovery.c */
-void recovery_on_ack(struct stack_cx *cx, struct tcb *t, uint32_t acked, uint32_t sacked, bool dup,
+/* acked: cumulatively; delivered: acked or SACKed for the first time (RFC 9937 DeliveredData). */
+void recovery_on_ack(struct stack_cx *cx, struct tcb *t, uint32_t acked, uint32_t delivered, bool dup,
 		     bool dsack);
 void recovery_on_rto(struct stack_cx *cx, struct tcb *t);
 void recovery_on_icmp_mtu(struct stack_cx *cx, struct tcb *t);

@@ -65,12 +65,25 @@ void netio_capture_flush(struct netio *n);
 /* Lock; cx->now is the clock. Never blocks on I/O while held. */
 struct stack_cx *netio_enter(struct netio *n);
 void netio_leave(struct netio *n);
-/* One burst: receive what is queued (bounded), run timers, flush once. Frames taken. Between enter and leave.
+/*
+ * One burst: receive what is queued (bounded), run timers, deliver edges.
+ * Frames taken. Between enter and leave; what the stack has to say to the
+ * burst leaves, once, in netio_leave().
  */
 int netio_drive(struct netio *n, struct stack_cx *cx);
 nsec netio_now(void); /* CLOCK_MONOTONIC */
 
 const char *netio_device_name(struct netio *n); /* "tap:utcp0" */
+/* 0, or why the stack has stopped: -ENODEV (the device is gone), -ENOTRECOVERABLE (its memory is damaged). */
+int netio_status(struct netio *n);
+/* Where one-line messages of a running stack go (no prefix, no newline); NULL: "utcp: ..." on stderr. */
+void netio_set_report(void (*f)(const char *line));
+/*
+ * True in the driver thread: a wrapper must pass its calls straight on to libc
+ * (also on descriptors that are ours), and move what epoll_create1() makes for
+ * it with netio_protect_fd().
+ */
+bool netio_internal_thread(void);
 /* True if fd is one of ours (device, bells, timer, region, epoll sets): the application must see EBADF. */
 bool netio_owns_fd(int fd);
 /*
@@ -78,8 +91,15 @@ bool netio_owns_fd(int fd);
  * CLOEXEC, and remember it; the new number or a negative errno (the old one is closed).
  */
 int netio_protect_fd(int fd);
+/* The same with the number kept in *where, so that netio_vacate_fd() can move it. 0 or a negative errno
+ * (*where is -1). */
+int netio_protect_fd_at(int fd, int *where);
 void netio_unprotect_close(int fd);
-/* The application wants this very number (dup2): move ours elsewhere. 0 or -EBADF (not ours). */
+/*
+ * The application wants this very number (dup2): move ours elsewhere. 0;
+ * -EBADF (not ours); -EBUSY (kept without a place: netio_protect_fd()). The
+ * number is then an alias that is not ours any more: replace it by dup2/dup3.
+ */
 int netio_vacate_fd(int fd);
 
 /* ------------------------------------------------------------ evsets and watches (ready.c) */
@@ -90,14 +110,15 @@ int netio_vacate_fd(int fd);
  * All calls below need the lock (a cx from netio_enter).
  */
 
-/* A watch's mask: SOCK_* | the EPOLL* modifiers of <sys/epoll.h> (ET, ONESHOT, EXCLUSIVE, WAKEUP). ERR and
- * HUP are always in. */
+/* A watch's mask: SOCK_* (with IN the level also has EPOLLRDNORM, with OUT EPOLLWRNORM, as Linux's tcp_poll)
+ * | the EPOLL* modifiers of <sys/epoll.h> (ET, ONESHOT, EXCLUSIVE, WAKEUP). ERR and HUP are always in. */
 struct watch_event {
 	uint32_t events;
 	uint64_t data; /* the application's epoll data */
 	ref watch;
 };
 
+/* Words 0-2 of sock_user() belong to this file; word 3 is preload's. */
 ref evset_create(struct stack_cx *cx);
 void evset_destroy(struct stack_cx *cx, ref set); /* removes its watches */
 /* Add: on the ready list at once if the level matches. key: the caller's identity of the member (fd,
@@ -127,6 +148,8 @@ uint32_t evset_watch_count(struct stack_cx *cx, ref set);
 /* The kernel half of a listener (D4): bits from its kernel descriptor, or'ed into its level; a rise is an
  * edge. */
 void watch_kernel_bits(struct stack_cx *cx, ref sock, uint32_t bits);
+/* An edge of what holds now: for an event whose elected (EXCLUSIVE) thread could not take it. */
+void watch_offer(struct stack_cx *cx, ref sock);
 uint32_t watch_level(struct stack_cx *cx, ref sock); /* sock_events() | kernel bits */
 
 /* ------------------------------------------------------------ wait sets (wait.c) */
@@ -150,8 +173,11 @@ int waitset_bell(struct waitset *ws);
 /* Ring on every empty -> non-empty even if nobody is published (E is itself watched by someone we cannot
  * see). */
 void waitset_ring_always(struct waitset *ws, struct stack_cx *cx, bool on);
+/* Ring without the lock; async-signal-safe: one thread that sleeps, or is about to, in ws returns. */
+void waitset_ring(struct waitset *ws);
 /* Extra members (kernel halves of listeners, E itself); events as for epoll_ctl; tag comes back in
  * wait_result. */
+/* A tag is any number below 2^64 - 16. */
 int waitset_add_fd(struct waitset *ws, int fd, uint32_t events, uint64_t tag);
 int waitset_mod_fd(struct waitset *ws, int fd, uint32_t events, uint64_t tag);
 int waitset_del_fd(struct waitset *ws, int fd);
@@ -165,7 +191,10 @@ struct wait_result {
 	uint32_t tag_events[WAIT_TAGS_MAX];
 };
 
-/* Under the lock: from here to withdraw, a watch of this set that becomes ready rings the bell. */
+/*
+ * Under the lock: from here to withdraw, a watch of this set that becomes ready
+ * rings the bell. Counted: several threads may have published one set.
+ */
 void waitset_publish(struct waitset *ws, struct stack_cx *cx);
 /*
  * Without the lock: sleep until a frame, a timer, the bell, an extra member, or deadline (absolute,
@@ -178,6 +207,12 @@ int waitset_block(struct waitset *ws, nsec deadline, const sigset_t *mask, struc
  * fds[].revents are filled. */
 int waitset_block_poll(struct waitset *ws, struct pollfd *fds, uint32_t nfds, nsec deadline,
 		       const sigset_t *mask, struct wait_result *r);
+/*
+ * Under the lock, around a drive whose events the caller takes itself, at once:
+ * the set counts as one with a sleeping thread (an EXCLUSIVE event stops here)
+ * but is not rung. Off again before the lock goes.
+ */
+void waitset_attend(struct waitset *ws, struct stack_cx *cx, bool on);
 /* Under the lock: after block. Every exit from a wait then drives one burst (D3.2). */
 void waitset_withdraw(struct waitset *ws, struct stack_cx *cx);
 /* Cancellation clean-up (arg: the waitset): withdraw and drain one burst; takes the lock. */

@@ -288,6 +288,7 @@ ref sock_next(struct stack_cx *cx, ref after);
 	X(ether_bad, "EtherErrors", "runt or foreign Ethernet frames")                                       \
 	X(arp_in, "ArpIn", "ARP packets taken")                                                              \
 	X(arp_bad, "ArpErrors", "malformed ARP packets")                                                     \
+	X(arp_conflict, "ArpConflicts", "ARP packets by others that claim our address (RFC 5227)")           \
 	X(arp_failed, "ArpFailed", "neighbours that never answered")                                         \
 	X(arp_queue_drops, "ArpQueueDrops", "frames dropped while a neighbour was unresolved")               \
 	X(ip_bad_header, "IpInHdrErrors", "IPv4 header errors")                                              \

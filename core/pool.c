@@ -1,0 +1,257 @@
+/*
+ * pool.c - fixed-size objects in the region.
+ *
+ * Theory of operation. The region is used from the bottom in extents of 64 KiB
+ * (`bytes_used` is where the next one begins). extent_map holds a byte for
+ * each: the class of its objects, or EXTENT_TABLE. Extent 0 holds struct stack,
+ * the small fixed tables and the first map; a map that became too small is
+ * copied into one of twice the size. An allocation takes the head of the
+ * class's free list, else the next object of the extent that is being carved
+ * (`fresh`), else a new extent: all O(1). An object's state is in the object
+ * (pool_head), so that the lists can be rebuilt by walking the extents.
+ *
+ * Place in the flow: below everything that keeps state. Neither this file nor
+ * its callers hold pointers across calls into other processes' reach: refs are
+ * checked by pool_valid() where they come from memory that others may write.
+ */
+#include "core/net.h"
+
+#define EXTENT_REFS (EXTENT_BYTES / REF_GRAIN)
+
+static const uint32_t class_bytes[POOL_CLASS_COUNT] = {
+#define X(name, size) [POOL_##name] = (size),
+    POOL_CLASSES(X)
+#undef X
+};
+#define X(name, size)                                                                                        \
+	_Static_assert((size) % REF_GRAIN == 0 && (size) <= EXTENT_BYTES,                                    \
+		       #name ": not a multiple of the grain");
+POOL_CLASSES(X)
+#undef X
+_Static_assert(POOL_CLASS_COUNT < EXTENT_TABLE, "a class number collides with EXTENT_TABLE");
+
+static uint32_t class_refs(enum pool_class class)
+{
+	return class_bytes[class] / REF_GRAIN;
+}
+static uint32_t objects_per_extent(enum pool_class class)
+{
+	return EXTENT_BYTES / class_bytes[class];
+}
+static uint8_t *extent_map(const struct stack_cx *cx)
+{
+	return pool_at(cx, stack_of(cx)->extent_map);
+}
+static struct pool_head *head_at(const struct stack_cx *cx, ref r)
+{
+	return pool_at(cx, r);
+}
+
+/* The bulk data of chunks is not zeroed: nobody reads a byte that was not appended. */
+static size_t bytes_to_zero(enum pool_class class)
+{
+	return class == POOL_CHUNK || class == POOL_CHUNK_SMALL ? REF_GRAIN : class_bytes[class];
+}
+
+int pool_init(struct stack_cx *cx, uint32_t first_bytes)
+{
+	struct stack *st = stack_of(cx);
+	uint32_t map_at = (first_bytes + REF_GRAIN - 1) / REF_GRAIN;
+
+	if (cx->limit < EXTENT_BYTES || first_bytes > EXTENT_BYTES / 2)
+		return -ENOMEM;
+	st->bytes_used = EXTENT_BYTES;
+	st->extent_map = map_at;
+	st->extent_map_bytes = EXTENT_BYTES - map_at * REF_GRAIN;
+	extent_map(cx)[0] = EXTENT_TABLE;
+	return 0;
+}
+
+/* Make [bytes_used, bytes_used + count extents) usable. */
+static bool region_reach(struct stack_cx *cx, uint64_t count)
+{
+	uint64_t want = stack_of(cx)->bytes_used + count * EXTENT_BYTES;
+
+	if (want > (uint64_t)UINT32_MAX * REF_GRAIN)
+		return false;
+	if (want <= cx->limit)
+		return true;
+	return cx->grow && cx->grow(cx, want) == 0 && want <= cx->limit;
+}
+
+/* Take `count` extents from the bottom of the unused part, without room in the map having been checked. */
+static ref extents_take(struct stack_cx *cx, uint32_t count, uint8_t mark)
+{
+	struct stack *st = stack_of(cx);
+	uint64_t first = st->bytes_used / EXTENT_BYTES;
+
+	memset(extent_map(cx) + first, mark, count);
+	st->bytes_used += (uint64_t)count * EXTENT_BYTES;
+	return (ref)(first * EXTENT_REFS);
+}
+
+/* Room in the map for `count` more extents; the old map's place is lost (the sum of all is below the last).
+ */
+static bool map_reserve(struct stack_cx *cx, uint32_t count)
+{
+	struct stack *st = stack_of(cx);
+	uint64_t used = st->bytes_used / EXTENT_BYTES;
+
+	if (used + count <= st->extent_map_bytes)
+		return true;
+	uint64_t bytes = 2 * (used + count);
+	uint64_t extents = (bytes + EXTENT_BYTES - 1) / EXTENT_BYTES;
+	if (!region_reach(cx, extents))
+		return false;
+	uint8_t *bigger = cx->base + st->bytes_used;
+	memcpy(bigger, extent_map(cx), used);
+	st->extent_map = (ref)(used * EXTENT_REFS);
+	st->extent_map_bytes = (uint32_t)(extents * EXTENT_BYTES);
+	extents_take(cx, (uint32_t)extents, EXTENT_TABLE);
+	return true;
+}
+
+static ref extents_new(struct stack_cx *cx, uint32_t count, uint8_t mark)
+{
+	if (count == 0 || !map_reserve(cx, count) || !region_reach(cx, count))
+		return REF_NONE;
+	return extents_take(cx, count, mark);
+}
+
+ref pool_extents(struct stack_cx *cx, uint32_t count)
+{
+	return extents_new(cx, count, EXTENT_TABLE); /* never used before: zero */
+}
+
+ref pool_alloc(struct stack_cx *cx, enum pool_class class, ref owner)
+{
+	if ((unsigned)class - 1 >= POOL_CLASS_COUNT - 1)
+		return REF_NONE;
+	struct pool_state *p = &stack_of(cx)->pools[class];
+	ref r = p->free_first;
+
+	if (r) {
+		p->free_first = head_at(cx, r)->owner;
+	} else {
+		if (p->fresh == p->fresh_end) {
+			ref extent = extents_new(cx, 1, (uint8_t) class);
+			if (!extent)
+				return REF_NONE;
+			p->fresh = extent;
+			p->fresh_end = extent + objects_per_extent(class) * class_refs(class);
+		}
+		r = p->fresh;
+		p->fresh += class_refs(class);
+	}
+	struct pool_head *h = head_at(cx, r);
+	memset(h, 0, bytes_to_zero(class));
+	h->class = (uint8_t) class;
+	h->owner = owner;
+	p->live++;
+	return r;
+}
+
+void pool_free(struct stack_cx *cx, enum pool_class class, ref r)
+{
+	if (!pool_valid(cx, class, r)) {
+#ifndef NDEBUG
+		if (r != REF_NONE)
+			__builtin_trap(); /* freed twice, or as another class */
+#endif
+		return;
+	}
+	struct pool_state *p = &stack_of(cx)->pools[class];
+	struct pool_head *h = head_at(cx, r);
+	h->class = POOL_FREE;
+	h->owner = p->free_first;
+	p->free_first = r;
+	p->live--;
+}
+
+uint32_t pool_live(struct stack_cx *cx, enum pool_class class)
+{
+	return (unsigned)class < POOL_CLASS_COUNT ? stack_of(cx)->pools[class].live : 0;
+}
+
+/* r is where an object of the class may be: inside the region, in such an extent, at an object's start. */
+static bool slot_valid(const struct stack_cx *cx, enum pool_class class, ref r)
+{
+	uint64_t at = (uint64_t)r * REF_GRAIN, used = MIN_OF(stack_of(cx)->bytes_used, cx->limit);
+	uint32_t inside = (uint32_t)(at % EXTENT_BYTES);
+
+	return at >= EXTENT_BYTES && at < used && extent_map(cx)[at / EXTENT_BYTES] == class &&
+	       inside % class_bytes[class] == 0 && inside / class_bytes[class] < objects_per_extent(class);
+}
+
+bool pool_valid(const struct stack_cx *cx, enum pool_class class, ref r)
+{
+	return (unsigned)class - 1 < POOL_CLASS_COUNT - 1 && slot_valid(cx, class, r) &&
+	       head_at(cx, r)->class == class;
+}
+
+ref pool_next(struct stack_cx *cx, enum pool_class class, ref after)
+{
+	if ((unsigned)class - 1 >= POOL_CLASS_COUNT - 1)
+		return REF_NONE;
+	const uint8_t *map = extent_map(cx);
+	uint64_t extents = MIN_OF(stack_of(cx)->bytes_used, cx->limit) / EXTENT_BYTES;
+	uint64_t extent = after / EXTENT_REFS;
+	uint32_t i = after ? (after % EXTENT_REFS) / class_refs(class) + 1 : 0;
+
+	for (; extent < extents; extent++, i = 0) {
+		if (map[extent] != class)
+			continue;
+		for (; i < objects_per_extent(class); i++) {
+			ref r = (ref)(extent * EXTENT_REFS) + i * class_refs(class);
+			if (head_at(cx, r)->class == class)
+				return r;
+		}
+	}
+	return REF_NONE;
+}
+
+/* Every object of a class is live, or on the free list once, or not carved yet. */
+static const char *class_verify(struct stack_cx *cx, enum pool_class class, uint64_t extents)
+{
+	const struct pool_state *p = &stack_of(cx)->pools[class];
+	uint64_t total = extents * objects_per_extent(class);
+	uint64_t fresh = (p->fresh_end - p->fresh) / class_refs(class);
+	uint64_t live = 0, free = 0;
+
+	for (ref r = pool_next(cx, class, REF_NONE); r; r = pool_next(cx, class, r))
+		live++;
+	for (ref r = p->free_first; r; r = head_at(cx, r)->owner) {
+		if (!slot_valid(cx, class, r) || head_at(cx, r)->class != POOL_FREE)
+			return "pool: a free list holds what is not free";
+		if (++free > total)
+			return "pool: a free list has a loop";
+	}
+	if (live != p->live)
+		return "pool: the count of live objects is wrong";
+	if (live + free + fresh != total)
+		return "pool: objects are lost";
+	return NULL;
+}
+
+const char *pool_verify(struct stack_cx *cx)
+{
+	const struct stack *st = stack_of(cx);
+	uint64_t extents[POOL_CLASS_COUNT] = {0};
+
+	if (st->bytes_used > cx->limit || st->bytes_used % EXTENT_BYTES != 0)
+		return "pool: more extents than the region has";
+	for (uint64_t i = 0; i < st->bytes_used / EXTENT_BYTES; i++) {
+		uint8_t mark = extent_map(cx)[i];
+		if (mark == EXTENT_TABLE)
+			continue;
+		if (mark == POOL_FREE || mark >= POOL_CLASS_COUNT)
+			return "pool: an extent of no class";
+		extents[mark]++;
+	}
+	for (int class = POOL_FREE + 1; class < POOL_CLASS_COUNT; class ++) {
+		const char *broken = class_verify(cx, (enum pool_class) class, extents[class]);
+		if (broken)
+			return broken;
+	}
+	return NULL;
+}

@@ -1,0 +1,180 @@
+/* test_pool.c - objects of the region: unique, aligned, zeroed, checked; growth and its refusal. */
+#include "core/net.h"
+#include "tests/check.h"
+#include "tests/unit/testcx.h"
+
+#include <stdlib.h>
+
+static struct testcx t;
+
+static const uint32_t class_size[] = {
+#define X(name, size) [POOL_##name] = size,
+    POOL_CLASSES(X)
+#undef X
+};
+
+static void test_alloc_free(void)
+{
+	testcx_start(&t);
+	for (int class = 1; class < POOL_CLASS_COUNT; class ++) {
+		ref a = pool_alloc(&t.cx, class, 77), b = pool_alloc(&t.cx, class, 78);
+		CHECK_FATAL(a != REF_NONE && b != REF_NONE);
+		const struct pool_head *h = pool_at(&t.cx, a);
+		CHECK_EQ(h->class, class);
+		CHECK_EQ(h->owner, 77);
+		CHECK_EQ((uint64_t)(b - a) * REF_GRAIN, class_size[class]);
+		CHECK_EQ(pool_live(&t.cx, class), 2);
+		CHECK_EQ(pool_ref(&t.cx, h), a);
+		pool_free(&t.cx, class, a);
+		CHECK(!pool_valid(&t.cx, class, a));
+		CHECK(pool_valid(&t.cx, class, b));
+		CHECK_EQ(pool_alloc(&t.cx, class, 1), a); /* the free list first */
+	}
+	CHECK(pool_verify(&t.cx) == NULL);
+	CHECK_EQ(pool_alloc(&t.cx, POOL_FREE, 0), REF_NONE);
+	CHECK_EQ(pool_alloc(&t.cx, POOL_CLASS_COUNT, 0), REF_NONE);
+	testcx_close(&t);
+}
+
+/* A recycled object is as good as a new one (chunks: their header). */
+static void test_zeroed(void)
+{
+	testcx_start(&t);
+	for (int class = 1; class < POOL_CLASS_COUNT; class ++) {
+		uint32_t zeroed = class == POOL_CHUNK || class == POOL_CHUNK_SMALL ? 64 : class_size[class];
+		ref r = pool_alloc(&t.cx, class, 0);
+		memset((uint8_t *)pool_at(&t.cx, r) + sizeof(struct pool_head), 0xee,
+		       class_size[class] - sizeof(struct pool_head));
+		pool_free(&t.cx, class, r);
+		CHECK_EQ(pool_alloc(&t.cx, class, 0), r);
+		const uint8_t *p = pool_at(&t.cx, r);
+		uint32_t dirty = 0;
+		for (uint32_t i = sizeof(struct pool_head); i < zeroed; i++)
+			dirty += p[i] != 0;
+		CHECK_EQ(dirty, 0);
+	}
+	testcx_close(&t);
+}
+
+/* Refs that other processes may have scribbled over: none of them passes unless it names a live object. */
+static void test_valid(void)
+{
+	testcx_start(&t);
+	ref tcb = pool_alloc(&t.cx, POOL_TCB, 0), ooo = pool_alloc(&t.cx, POOL_OOO, 0);
+	uint32_t passed = 0;
+
+	for (uint32_t r = 0; r < 2 * STACK_MIN_BYTES / REF_GRAIN; r++)
+		passed += pool_valid(&t.cx, POOL_TCB, r);
+	CHECK_EQ(passed, 1);
+	CHECK(pool_valid(&t.cx, POOL_TCB, tcb));
+	CHECK(!pool_valid(&t.cx, POOL_OOO, tcb));
+	CHECK(!pool_valid(&t.cx, POOL_TCB, ooo));
+	CHECK(!pool_valid(&t.cx, POOL_TCB, tcb + 1));
+	CHECK(!pool_valid(&t.cx, POOL_TCB, UINT32_MAX));
+	CHECK(!pool_valid(&t.cx, POOL_FREE, tcb));
+	CHECK(!pool_valid(&t.cx, POOL_CLASS_COUNT, tcb));
+	testcx_close(&t);
+}
+
+static void test_next(void)
+{
+	enum { N = 500 };
+	ref all[N];
+	uint32_t live = 0;
+
+	testcx_start(&t);
+	for (int i = 0; i < N; i++)
+		all[i] = pool_alloc(&t.cx, POOL_SACKBOARD, 0); /* 16 an extent: over many extents */
+	for (int i = 0; i < N; i += 3)
+		pool_free(&t.cx, POOL_SACKBOARD, all[i]);
+	ref last = REF_NONE;
+	for (ref r = pool_next(&t.cx, POOL_SACKBOARD, REF_NONE); r; r = pool_next(&t.cx, POOL_SACKBOARD, r)) {
+		CHECK_GT(r, last);
+		last = r;
+		live++;
+	}
+	CHECK_EQ(live, pool_live(&t.cx, POOL_SACKBOARD));
+	CHECK_EQ(live, N - (N + 2) / 3);
+	CHECK_EQ(pool_next(&t.cx, POOL_TCB, REF_NONE), REF_NONE);
+	CHECK(pool_verify(&t.cx) == NULL);
+	testcx_close(&t);
+}
+
+static void test_refused_growth(void)
+{
+	uint32_t got = 0;
+
+	testcx_start(&t);
+	t.grow_max = STACK_MIN_BYTES + 5 * EXTENT_BYTES;
+	while (pool_alloc(&t.cx, POOL_CHUNK, 0))
+		got++;
+	CHECK_EQ(stack_region_bytes(&t.cx), t.grow_max);
+	CHECK_EQ(got, (t.grow_max / EXTENT_BYTES - 2) * 4);
+	CHECK_EQ(pool_extents(&t.cx, 1), REF_NONE);
+	CHECK_EQ(pool_alloc(&t.cx, POOL_TCB, 0), REF_NONE);
+	CHECK(pool_verify(&t.cx) == NULL);
+	t.grow_max += EXTENT_BYTES;
+	CHECK_NE(pool_alloc(&t.cx, POOL_TCB, 0), REF_NONE);
+	t.cx.grow = NULL;
+	CHECK_EQ(pool_alloc(&t.cx, POOL_CHUNK, 0), REF_NONE);
+	testcx_close(&t);
+}
+
+/* The map of extents is copied into a bigger one; objects stay where they are. */
+static void test_map_growth(void)
+{
+	testcx_config(&t);
+	t.reserved = t.grow_max = 24ull << 30;
+	CHECK_FATAL(testcx_open(&t) == 0);
+	ref before = pool_alloc(&t.cx, POOL_TCB, 5);
+	uint32_t capacity = stack_of(&t.cx)->extent_map_bytes;
+	ref table = pool_extents(&t.cx, 70000);
+	CHECK_FATAL(table != REF_NONE);
+	CHECK_GT(stack_of(&t.cx)->extent_map_bytes, capacity);
+	CHECK_GT(stack_of(&t.cx)->extent_map_bytes, 70000);
+	ref after = pool_alloc(&t.cx, POOL_CHUNK, 6);
+	CHECK_GE((uint64_t)after * REF_GRAIN, 70000ull * EXTENT_BYTES);
+	CHECK(pool_valid(&t.cx, POOL_TCB, before));
+	CHECK(pool_valid(&t.cx, POOL_CHUNK, after));
+	CHECK_NE(pool_extents(&t.cx, 100000), REF_NONE);
+	CHECK_NE(pool_extents(&t.cx, 200000), table);
+	CHECK(pool_verify(&t.cx) == NULL);
+	testcx_close(&t);
+}
+
+static void test_random(void)
+{
+	enum { N = 300 };
+	static struct {
+		ref r;
+		int class;
+	} o[N];
+
+	testcx_start(&t);
+	srand(11);
+	for (int round = 0; round < 20000; round++) {
+		int i = rand() % N;
+		if (o[i].r) {
+			CHECK_EQ(((struct pool_head *)pool_at(&t.cx, o[i].r))->owner, i + 1);
+			pool_free(&t.cx, o[i].class, o[i].r);
+			o[i].r = REF_NONE;
+		} else {
+			o[i].class = 1 + rand() % (POOL_CLASS_COUNT - 1);
+			o[i].r = pool_alloc(&t.cx, o[i].class, (ref)i + 1);
+		}
+		if (round % 1000 == 0)
+			CHECK(pool_verify(&t.cx) == NULL);
+	}
+	for (int i = 0; i < N; i++)
+		if (o[i].r)
+			pool_free(&t.cx, o[i].class, o[i].r);
+	for (int class = 1; class < POOL_CLASS_COUNT; class ++)
+		CHECK_EQ(pool_live(&t.cx, class), 0);
+	CHECK(pool_verify(&t.cx) == NULL);
+	testcx_close(&t);
+}
+
+CHECK_MAIN("pool", {"allocate, free, allocate again", test_alloc_free}, {"objects are zeroed", test_zeroed},
+	   {"only live objects are valid", test_valid}, {"every live object, in address order", test_next},
+	   {"growth that is refused", test_refused_growth}, {"the extent map grows", test_map_growth},
+	   {"20000 random operations", test_random})
