@@ -1,0 +1,468 @@
+/*
+ * drive.c - attach, and the cycle that every thread runs: enter, drive, verb, leave.
+ *
+ * Theory of operation. enter() takes the lock and reads the clock once.
+ * drive() gives the core what the device has queued, at most a burst, and runs
+ * due timers. leave() lets the core send - one flush answers the whole burst
+ * and whatever the verb in between changed, so that an ACK already carries the
+ * window that a read has just opened -, hands edges to the watchers, sets the
+ * stack's timerfd when the next deadline moved before the one it is set to,
+ * unlocks, and only then rings.
+ *
+ * The timerfd is set lazily: a deadline that moves later (each ACK moves the
+ * retransmission time-out) costs nothing; the old one fires once, finds nothing
+ * due, and is set anew.
+ *
+ * Place in the flow: preload, evloop.c and wait.c -> here -> device, core.
+ */
+#include <linux/futex.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/timerfd.h>
+
+#include "netio/internal.h"
+
+#define BURST_MAX  64
+#define LOOK_EVERY 8  /* one drive in so many looks for a queue while frames come singly */
+#define BUSY_FOR   64 /* drives that read the queue to its end after one that found several */
+
+static void (*report_to)(const char *line);
+static TLS_FAST bool woken_by_device; /* only to count spurious wake-ups */
+
+/* ------------------------------------------------------------ small helpers */
+
+nsec netio_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (nsec)ts.tv_sec * NS_PER_S + (nsec)ts.tv_nsec;
+}
+
+void why_set(char *why, size_t why_len, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, why_len, fmt, ap);
+	va_end(ap);
+}
+
+void netio_set_report(void (*f)(const char *line))
+{
+	report_to = f;
+}
+
+void report(const char *fmt, ...)
+{
+	char line[256];
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(line, sizeof line - 1, fmt, ap);
+	va_end(ap);
+	if (report_to) {
+		report_to(line);
+	} else if (n > 0) {
+		n = MIN_OF(n, (int)sizeof line - 2);
+		line[n] = '\n';
+		raw_write(2, "utcp: ", 6);
+		raw_write(2, line, (size_t)n + 1);
+	}
+}
+
+void *pages_alloc(size_t bytes)
+{
+	void *p =
+	    mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+void pages_free(void *p, size_t bytes)
+{
+	munmap(p, bytes);
+}
+
+/* ------------------------------------------------------------ the core's callbacks */
+
+static int cx_grow(struct stack_cx *cx, uint64_t bytes)
+{
+	struct netio *n = cx->arg;
+	int err = region_grow(&n->region, bytes);
+
+	cx->limit = n->region.head->limit;
+	return err;
+}
+
+static int cx_tx(struct stack_cx *cx, const struct frame_tx *f)
+{
+	struct netio *n = cx->arg;
+	int err = n->dev.fd >= 0 ? n->dev.ops->send(&n->dev, f) : -ENETDOWN;
+
+	if (err) {
+		n->count.tx_errors++;
+		return err;
+	}
+	n->count.tx_frames++;
+	n->count.tx_bytes += f->header_len + f->payload_len;
+	if (n->capture)
+		capture_tx(n->capture, f);
+	return 0;
+}
+
+/* ------------------------------------------------------------ enter, drive, leave */
+
+static void read_clock(struct netio *n)
+{
+	struct region_head *h = n->region.head;
+	nsec now = netio_now();
+
+	if (now > h->last_now)
+		h->last_now = now;
+	n->cx.now = h->last_now;
+	n->cx.limit = h->limit;
+}
+
+struct stack_cx *netio_enter(struct netio *n)
+{
+	lock_acquire(n);
+	read_clock(n);
+	return &n->cx;
+}
+
+bool netio_try_enter(struct netio *n)
+{
+	if (!lock_try(n))
+		return false;
+	read_clock(n);
+	return true;
+}
+
+/*
+ * The device is gone (the interface was deleted): close it, so that it leaves
+ * every epoll set and nobody spins on its error. The connections run into
+ * their time-outs, as when a cable is cut.
+ */
+void device_failed(struct netio *n, int err)
+{
+	if (n->failure)
+		return;
+	n->failure = err;
+	n->dev.ops->close(&n->dev);
+	report(err == -ENOTRECOVERABLE
+		   ? "a process died inside the stack and left it inconsistent; the stack is stopped"
+		   : "device %s is gone; connections on it will time out",
+	       n->device_name);
+}
+
+/*
+ * How many frames this drive may take. Reading a queue to its end costs one
+ * more system call, which finds nothing: 2 % of a round trip. While frames come
+ * singly one is enough, if no other thread sleeps: a frame that is left behind
+ * ends our own next wait at once. With other sleepers the queue is always
+ * emptied, as the kernel may have woken only us for all of it (design D3.2).
+ */
+static int burst_limit(struct netio *n)
+{
+	if (n->busy || atomic_load_explicit(&n->waiters, memory_order_relaxed) > 0 || netio_in_driver())
+		return BURST_MAX;
+	if (++n->looks < LOOK_EVERY)
+		return 1;
+	n->looks = 0;
+	return BURST_MAX;
+}
+
+static int receive_burst(struct netio *n, struct stack_cx *cx)
+{
+	struct device_rx rx;
+	int limit = burst_limit(n), taken = 0, r = 0;
+
+	while (taken < limit && n->dev.fd >= 0) {
+		r = n->dev.ops->recv(&n->dev, n->rx_buf, &rx);
+		if (r <= 0)
+			break;
+		taken++;
+		n->count.rx_bytes += rx.frame.len;
+		if (n->capture)
+			capture_rx(n->capture, &rx);
+		stack_input(cx, &rx.frame);
+	}
+	if (taken > 1)
+		n->busy = BUSY_FOR;
+	else if (n->busy)
+		n->busy--;
+	if (r < 0)
+		device_failed(n, r);
+	return taken;
+}
+
+int netio_drive(struct netio *n, struct stack_cx *cx)
+{
+	int taken = receive_burst(n, cx);
+
+	n->count.drives++;
+	if (netio_in_driver()) {
+		n->count.rx_helper += (uint64_t)taken;
+	} else {
+		n->count.rx_app += (uint64_t)taken;
+		atomic_store_explicit(&n->activity,
+				      atomic_load_explicit(&n->activity, memory_order_relaxed) + 1,
+				      memory_order_relaxed);
+	}
+	if (woken_by_device) {
+		woken_by_device = false;
+		n->count.spurious += taken == 0;
+	}
+	if (stack_deadline(cx) <= cx->now)
+		stack_advance(cx);
+	ready_deliver(n, cx);
+	return taken;
+}
+
+void drive_note_wake(bool device)
+{
+	woken_by_device = device;
+}
+
+static void timer_settle(struct netio *n, nsec deadline)
+{
+	struct itimerspec t = {{0, 0}, {0, 0}};
+	bool fired = n->armed <= n->cx.now;
+
+	if (deadline >= n->armed && !fired)
+		return;
+	/* Setting it also takes back a readiness that nobody has read. */
+	n->armed = deadline;
+	if (deadline != NSEC_NEVER) {
+		deadline = MAX_OF(deadline, 1); /* 0 would switch it off */
+		t.it_value.tv_sec = (time_t)(deadline / NS_PER_S);
+		t.it_value.tv_nsec = (long)(deadline % NS_PER_S);
+	}
+	RAW4(SYS_timerfd_settime, n->timer_fd, TFD_TIMER_ABSTIME, &t, NULL);
+}
+
+void netio_leave(struct netio *n)
+{
+	struct stack_cx *cx = &n->cx;
+	struct ring_list rings;
+	bool wake_driver;
+
+	stack_flush(cx);
+	ready_deliver(n, cx);
+	if (n->recheck_count)
+		evset_run_rechecks(n, cx);
+	timer_settle(n, stack_deadline(cx));
+	ring_collect(n, &rings);
+	wake_driver = n->wake_driver;
+	n->wake_driver = false;
+	lock_release(n);
+	ring_all(&rings);
+	if (wake_driver)
+		driver_unpark(n);
+}
+
+/* ------------------------------------------------------------ attach and detach */
+
+void netio_config_defaults(struct netio_config *c)
+{
+	memset(c, 0, sizeof *c);
+	memcpy(c->device, "tap:utcp0", sizeof "tap:utcp0");
+	stack_config_defaults(&c->stack);
+}
+
+static const struct device_ops *const device_kinds[] = {&dev_tap, &dev_packet, &dev_mem};
+
+static int device_open(struct netio *n, struct netio_config *c, char *why, size_t why_len)
+{
+	const char *colon = strchr(c->device, ':');
+	size_t kind_len = colon ? (size_t)(colon - c->device) : 0;
+
+	n->dev.fd = -1;
+	for (unsigned i = 0; colon && i < ARRAY_LEN(device_kinds); i++) {
+		const struct device_ops *ops = device_kinds[i];
+
+		if (strlen(ops->kind) != kind_len || memcmp(ops->kind, c->device, kind_len) != 0)
+			continue;
+		if (!colon[1])
+			break;
+		n->dev.ops = ops;
+		return ops->open(&n->dev, colon + 1, c, why, why_len);
+	}
+	why_set(why, why_len, "unknown device '%s'; use tap:NAME or packet:INTERFACE", c->device);
+	return -EINVAL;
+}
+
+static int timer_open(struct netio *n, char *why, size_t why_len)
+{
+	int fd = (int)RAW2(SYS_timerfd_create, CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	int err = fd < 0 ? fd : fds_keep(fd, &n->timer_fd);
+
+	n->armed = NSEC_NEVER;
+	if (err) {
+		n->timer_fd = -1;
+		why_set(why, why_len, "no timer (%s); raise `ulimit -n`", strerror(-err));
+	}
+	return err;
+}
+
+static int stack_start(struct netio *n, struct netio_config *c, char *why, size_t why_len)
+{
+	uint8_t seed[32];
+	int err;
+
+	/* What the link cannot do is done on the way out (device send), so the core may always leave it. */
+	c->stack.device_caps = DEVICE_TX_CSUM | DEVICE_TX_TSO4 | (n->dev.caps & DEVICE_NO_ARP);
+	if (RAW3(SYS_getrandom, seed, sizeof seed, 0) != sizeof seed) {
+		why_set(why, why_len, "the kernel gives no random numbers");
+		return -EIO;
+	}
+	n->cx.base = (uint8_t *)n->region.head + REGION_HEAD_BYTES;
+	n->cx.grow = cx_grow;
+	n->cx.tx = cx_tx;
+	n->cx.arg = n;
+	read_clock(n);
+	err = lock_init(n->region.head);
+	if (!err)
+		err = stack_init(&n->cx, &c->stack, seed);
+	if (err)
+		why_set(why, why_len,
+			"the stack refuses its configuration (%s); check address, MTU and limits",
+			strerror(-err));
+	return err;
+}
+
+static void release(struct netio *n)
+{
+	if (n->capture)
+		capture_close(n->capture);
+	n->capture = NULL;
+	if (n->slots) {
+		waitsets_free(n, true);
+		pages_free(n->slots, SLOTS_MAX * sizeof *n->slots);
+	}
+	if (n->dev.ops && n->dev.fd >= 0)
+		n->dev.ops->close(&n->dev);
+	if (n->dev.tx_scratch)
+		pages_free(n->dev.tx_scratch, FRAME_LEN_MAX);
+	if (n->rx_buf)
+		pages_free(n->rx_buf, RX_BUF_SIZE);
+	if (n->timer_fd >= 0)
+		fds_drop(&n->timer_fd);
+	region_destroy(&n->region);
+	pages_free(n, sizeof *n);
+}
+
+static int build(struct netio *n, struct netio_config *c, char *why, size_t why_len)
+{
+	int err;
+
+	n->slots = pages_alloc(SLOTS_MAX * sizeof *n->slots);
+	n->rx_buf = pages_alloc(RX_BUF_SIZE);
+	n->dev.tx_scratch = pages_alloc(FRAME_LEN_MAX);
+	if (!n->slots || !n->rx_buf || !n->dev.tx_scratch) {
+		why_set(why, why_len, "no memory for the device's buffers; raise `ulimit -v`");
+		return -ENOMEM;
+	}
+	err = region_create(&n->region, why, why_len);
+	if (!err)
+		err = timer_open(n, why, why_len);
+	if (!err && c->pcap_path[0])
+		err = capture_open(c, &n->capture, why, why_len);
+	if (!err)
+		err = device_open(n, c, why, why_len);
+	if (!err)
+		err = stack_start(n, c, why, why_len);
+	return err;
+}
+
+int netio_attach(const struct netio_config *config, struct netio **out, char *why, size_t why_len)
+{
+	struct netio_config c = *config;
+	struct netio *n;
+	int err = sys_init();
+
+	*out = NULL;
+	if (err) {
+		why_set(why, why_len,
+			"this C library lacks a call that the stack needs; glibc 2.36 or later");
+		return err;
+	}
+	n = pages_alloc(sizeof *n);
+	if (!n) {
+		why_set(why, why_len, "no memory for the stack; raise `ulimit -v`");
+		return -ENOMEM;
+	}
+	n->timer_fd = n->region.fd = n->dev.fd = -1;
+	memcpy(n->device_name, c.device, sizeof n->device_name);
+	n->spin_ns = (uint32_t)MIN_OF((uint64_t)c.spin_us * NS_PER_US, UINT32_MAX);
+	n->test_pause_us = c.test_pause_us;
+	err = build(n, &c, why, why_len);
+	if (err) {
+		release(n);
+		return err;
+	}
+	fds_attach(n);
+	*out = n;
+	return 0;
+}
+
+void netio_detach(struct netio *n)
+{
+	if (n->forgotten)
+		return;
+	n->driver_wanted = false;
+	driver_stop(n);
+	fds_detach(n);
+	release(n);
+}
+
+void netio_forget_after_fork(struct netio *n)
+{
+	if (n->forgotten)
+		return;
+	n->forgotten = true;
+	fds_after_fork();
+	fds_detach(n);
+	driver_forget(n);
+	if (n->capture)
+		capture_forget(n->capture);
+	/*
+	 * Closing the child's copies changes nothing for the parent - its epoll
+	 * members hang on the open files - but lets a TAP of ours vanish when the
+	 * parent ends. The region stays mapped: descriptors that the child
+	 * inherited still point into it.
+	 */
+	waitsets_free(n, true);
+	fds_drop(&n->dev.fd);
+	fds_drop(&n->timer_fd);
+	fds_drop(&n->region.fd);
+}
+
+void netio_capture_flush(struct netio *n)
+{
+	if (n->forgotten || !n->capture)
+		return;
+	lock_acquire(n);
+	capture_flush(n->capture);
+	lock_release(n);
+}
+
+const char *netio_device_name(struct netio *n)
+{
+	return n->device_name;
+}
+
+int netio_status(struct netio *n)
+{
+	return __atomic_load_n(&n->failure, __ATOMIC_RELAXED);
+}
+
+void netio_counters(struct netio *n, struct netio_counters *out)
+{
+	*out = n->count;
+	if (n->capture)
+		out->capture_drops = capture_drops(n->capture);
+}

@@ -1,0 +1,310 @@
+/*
+ * evloop.c - the fallback driver: a libev thread for the times when no
+ * application thread looks after the stack (design D3.5).
+ *
+ * Theory of operation. Three states:
+ *
+ *   TICK    application threads drive: look every few milliseconds whether they still do;
+ *   PARKED  nobody drove for a tick, and somebody waits: the kernel elects a waiter
+ *           for each frame, so sleep on a futex until the last waiter goes;
+ *   ARMED   nobody drove and nobody waits (the application computes, or sleeps):
+ *           device and timer are in our loop; block without a time-out.
+ *
+ * An idle process has its driver in PARKED or ARMED and makes no wake-ups. A
+ * driver that were always ARMED would take frames away from waiters that are
+ * about to be woken by them, and double the CPU.
+ *
+ * `parked` and `waiters` are a Dekker pair: we store parked and then load
+ * waiters; the last waiter decrements waiters and then loads parked (both
+ * seq_cst), so one of the two sees the other.
+ *
+ * libev.so.4 is loaded with dlopen(RTLD_LOCAL), by the thread that starts us,
+ * and gets a loop of its own: the application may use libev too. Its system
+ * calls come back through our wrappers, which let this thread pass
+ * (netio_internal_thread()).
+ *
+ * Place in the flow: netio_start_driver() from preload at the first stack
+ * socket; the loop's callbacks -> drive.c.
+ */
+#include <dlfcn.h>
+#include <linux/futex.h>
+#include <sys/eventfd.h>
+
+#include "netio/internal.h"
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wundef"
+#pragma GCC diagnostic ignored "-Wshadow"
+#include <ev.h>
+#pragma GCC diagnostic pop
+
+#define TICK_S	    0.004
+#define STACK_BYTES (256u << 10) /* the smallest that also holds large static TLS blocks */
+
+/* X(return type, name, parameters) */
+#define EV_CALLS(X)                                                                                          \
+	X(struct ev_loop *, ev_loop_new, (unsigned int))                                                     \
+	X(void, ev_loop_destroy, (struct ev_loop *))                                                         \
+	X(int, ev_run, (struct ev_loop *, int))                                                              \
+	X(void, ev_io_start, (struct ev_loop *, ev_io *))                                                    \
+	X(void, ev_io_stop, (struct ev_loop *, ev_io *))                                                     \
+	X(void, ev_timer_start, (struct ev_loop *, ev_timer *))                                              \
+	X(void, ev_timer_stop, (struct ev_loop *, ev_timer *))                                               \
+	X(void, ev_now_update, (struct ev_loop *))
+
+struct ev_calls {
+#define X(type, name, params) type(*name) params;
+	EV_CALLS(X)
+#undef X
+};
+
+struct driver {
+	struct netio *n;
+	struct ev_calls ev;
+	struct ev_loop *loop;
+	pthread_t thread;
+	int kick_fd; /* wakes the loop to stop */
+	_Atomic bool stop;
+	bool armed;
+	bool hand_over; /* an application thread is back: leave ARMED */
+	uint64_t seen;	/* activity at the last look */
+	ev_io device, timer, kick;
+	ev_timer tick;
+};
+
+static TLS_FAST bool in_driver;
+
+bool netio_in_driver(void)
+{
+	return in_driver;
+}
+
+bool netio_internal_thread(void)
+{
+	return in_driver;
+}
+
+/* ------------------------------------------------------------ the thread */
+
+static void drive_once(struct driver *d)
+{
+	struct netio *n = d->n;
+
+	__atomic_fetch_add(&n->count.helper_wakeups, 1, __ATOMIC_RELAXED);
+	if (atomic_load(&n->waiters) > 0 ||
+	    atomic_load_explicit(&n->activity, memory_order_relaxed) != d->seen)
+		d->hand_over = true;
+	if (atomic_load(&n->waiters) > 0)
+		return; /* the kernel has elected one of them too */
+	if (!netio_try_enter(n)) {
+		d->hand_over = true;
+		return;
+	}
+	netio_drive(n, &n->cx);
+	netio_leave(n);
+}
+
+static void on_io(EV_P_ ev_io *w, int revents)
+{
+	(void)loop;
+	(void)revents;
+	drive_once(w->data);
+}
+
+static void on_kick(EV_P_ ev_io *w, int revents)
+{
+	struct driver *d = w->data;
+	uint64_t count;
+
+	(void)loop;
+	(void)revents;
+	raw_read(d->kick_fd, &count, sizeof count);
+}
+
+static void on_tick(EV_P_ ev_timer *w, int revents)
+{
+	(void)loop;
+	(void)w;
+	(void)revents;
+}
+
+static void arm(struct driver *d, bool on)
+{
+	if (d->armed == on)
+		return;
+	d->armed = on;
+	if (on) {
+		/* The numbers may have moved (netio_vacate_fd) or died since the last time. */
+		ev_io_set(&d->device, d->n->dev.fd, EV_READ);
+		ev_io_set(&d->timer, d->n->timer_fd, EV_READ);
+		if (d->n->dev.fd >= 0)
+			d->ev.ev_io_start(d->loop, &d->device);
+		d->ev.ev_io_start(d->loop, &d->timer);
+	} else {
+		d->ev.ev_io_stop(d->loop, &d->device);
+		d->ev.ev_io_stop(d->loop, &d->timer);
+	}
+}
+
+/* Sleep until the last waiter goes. The other half is in waitset_withdraw(). */
+static void park(struct driver *d)
+{
+	struct netio *n = d->n;
+
+	atomic_store(&n->parked, 1);
+	while (atomic_load(&n->waiters) > 0 && !atomic_load(&d->stop) && atomic_load(&n->parked))
+		RAW6(SYS_futex, &n->parked, FUTEX_WAIT_PRIVATE, 1, NULL, NULL, 0);
+	atomic_store(&n->parked, 0);
+	__atomic_fetch_add(&n->count.helper_wakeups, 1, __ATOMIC_RELAXED);
+}
+
+void driver_unpark(struct netio *n)
+{
+	atomic_store(&n->parked, 0);
+	RAW6(SYS_futex, &n->parked, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+static void tick(struct driver *d)
+{
+	d->ev.ev_now_update(d->loop);
+	ev_timer_set(&d->tick, TICK_S, 0.);
+	d->ev.ev_timer_start(d->loop, &d->tick);
+	d->ev.ev_run(d->loop, EVRUN_ONCE);
+	d->ev.ev_timer_stop(d->loop, &d->tick);
+	__atomic_fetch_add(&d->n->count.helper_wakeups, 1, __ATOMIC_RELAXED);
+}
+
+static void *driver_main(void *arg)
+{
+	struct driver *d = arg;
+	struct netio *n = d->n;
+
+	in_driver = true;
+	d->loop = d->ev.ev_loop_new(EVFLAG_NOENV | EVBACKEND_EPOLL);
+	if (!d->loop) {
+		report("the driver thread has no event loop; raise `ulimit -n`");
+		return NULL;
+	}
+	d->ev.ev_io_start(d->loop, &d->kick);
+	while (!atomic_load(&d->stop)) {
+		uint64_t activity = atomic_load_explicit(&n->activity, memory_order_relaxed);
+
+		if (activity != d->seen) { /* TICK */
+			d->seen = activity;
+			arm(d, false);
+			tick(d);
+		} else if (atomic_load(&n->waiters) > 0) { /* PARKED */
+			arm(d, false);
+			park(d);
+		} else { /* ARMED */
+			arm(d, true);
+			d->hand_over = false;
+			while (!d->hand_over && !atomic_load(&d->stop))
+				d->ev.ev_run(d->loop, EVRUN_ONCE);
+		}
+	}
+	d->ev.ev_loop_destroy(d->loop);
+	return NULL;
+}
+
+/* ------------------------------------------------------------ start and stop */
+
+static int load_libev(struct driver *d)
+{
+	void *lib = dlopen("libev.so.4", RTLD_NOW | RTLD_LOCAL);
+
+	if (!lib)
+		return -ENOENT;
+#define X(type, name, params)                                                                                \
+	*(void **)&d->ev.name = dlsym(lib, #name);                                                           \
+	if (!d->ev.name)                                                                                     \
+		return -ENOENT;
+	EV_CALLS(X)
+#undef X
+	return 0;
+}
+
+static int spawn(struct driver *d)
+{
+	uint64_t all = UINT64_MAX, old;
+	pthread_attr_t a;
+	int err;
+
+	pthread_attr_init(&a);
+	pthread_attr_setstacksize(&a, STACK_BYTES);
+	RAW4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, sizeof all);
+	err = pthread_create(&d->thread, &a, driver_main, d);
+	if (err == EINVAL) /* static TLS larger than that */
+		err = pthread_create(&d->thread, NULL, driver_main, d);
+	RAW4(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, sizeof old);
+	pthread_attr_destroy(&a);
+	return -err;
+}
+
+int netio_start_driver(struct netio *n)
+{
+	static pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
+	struct driver *d;
+	int err = 0, fd;
+
+	pthread_mutex_lock(&starting);
+	if (n->driver || n->forgotten)
+		goto out;
+	err = -ENOMEM;
+	d = pages_alloc(sizeof *d);
+	if (!d)
+		goto out;
+	d->n = n;
+	d->kick_fd = -1;
+	err = load_libev(d);
+	if (!err) {
+		fd = (int)RAW2(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC);
+		err = fd < 0 ? fd : fds_keep(fd, &d->kick_fd);
+	}
+	if (!err) {
+		ev_io_init(&d->kick, on_kick, d->kick_fd, EV_READ);
+		ev_io_init(&d->device, on_io, n->dev.fd, EV_READ);
+		ev_io_init(&d->timer, on_io, n->timer_fd, EV_READ);
+		ev_timer_init(&d->tick, on_tick, TICK_S, 0.);
+		d->kick.data = d->device.data = d->timer.data = d;
+		err = spawn(d);
+	}
+	if (err) {
+		if (d->kick_fd >= 0)
+			fds_drop(&d->kick_fd);
+		pages_free(d, sizeof *d);
+	} else {
+		n->driver = d;
+		n->driver_wanted = true;
+	}
+out:
+	pthread_mutex_unlock(&starting);
+	return err;
+}
+
+void driver_stop(struct netio *n)
+{
+	struct driver *d = n->driver;
+	uint64_t one = 1;
+
+	if (!d)
+		return;
+	n->driver = NULL;
+	atomic_store(&d->stop, true);
+	raw_write(d->kick_fd, &one, sizeof one);
+	driver_unpark(n);
+	pthread_join(d->thread, NULL);
+	fds_drop(&d->kick_fd);
+	pages_free(d, sizeof *d);
+}
+
+/* In a forked child the thread does not exist. */
+void driver_forget(struct netio *n)
+{
+	struct driver *d = n->driver;
+
+	n->driver = NULL;
+	n->driver_wanted = false;
+	if (d)
+		fds_drop(&d->kick_fd);
+}

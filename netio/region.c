@@ -1,0 +1,166 @@
+/*
+ * region.c - the memory that holds the whole stack (design D2).
+ *
+ * A memfd, mapped MAP_SHARED at an address range that is reserved once and is
+ * larger than the file: growth is an ftruncate() and never moves the base.
+ * Nothing touches memory beyond the file's end (that would be SIGBUS): the
+ * usable size is kept in the head and in cx->limit.
+ *
+ * Growth can be refused: by RLIMIT_FSIZE (EFBIG, and a SIGXFSZ that would kill
+ * the application: it is blocked around the call and taken back), by strict
+ * overcommit, by the reserved range. The stack then runs on with the buffers it
+ * has. Under strict overcommit (mode 2) pages are committed by fallocate() as
+ * the file grows, because a refused page would be a SIGBUS later.
+ *
+ * Place in the flow: drive.c creates it at attach; core asks for more through cx->grow.
+ */
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include "netio/internal.h"
+
+#define MIB	       (1ull << 20)
+#define REGION_START   (4 * MIB)
+#define REGION_STEP    (4 * MIB)
+#define REGION_RESERVE (16ull << 30)
+#define REGION_LEAST   (8 * MIB)
+
+#define SIGSET_BYTES 8 /* of the kernel's sigset_t */
+
+/* ftruncate() without the signal that RLIMIT_FSIZE attaches to it. */
+static int truncate_quietly(int fd, uint64_t size)
+{
+	uint64_t set = 1ull << (SIGXFSZ - 1), old = 0, pending = 0;
+	struct timespec zero = {0, 0};
+	long r;
+
+	RAW4(SYS_rt_sigprocmask, SIG_BLOCK, &set, &old, SIGSET_BYTES);
+	RAW2(SYS_rt_sigpending, &pending, SIGSET_BYTES);
+	r = RAW2(SYS_ftruncate, fd, size);
+	/* Take back only what this call raised, not one that the application has pending. */
+	if (r == -EFBIG && !(pending & set))
+		RAW4(SYS_rt_sigtimedwait, &set, NULL, &zero, SIGSET_BYTES);
+	RAW4(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, SIGSET_BYTES);
+	return (int)r;
+}
+
+static int region_extend(struct region *r, uint64_t from, uint64_t to)
+{
+	int err = truncate_quietly(r->fd, to);
+
+	if (err)
+		return err;
+	if (r->commit)
+		err = (int)RAW4(SYS_fallocate, r->fd, 0, from, to - from);
+	return err;
+}
+
+int region_grow(struct region *r, uint64_t bytes)
+{
+	uint64_t room = r->reserved - REGION_HEAD_BYTES;
+	uint64_t have = r->head->limit, want;
+
+	if (bytes <= have)
+		return 0;
+	if (bytes > room)
+		return -ENOMEM;
+	/* A generous step first (sparse: it costs nothing until touched), then the bare need. */
+	want = MAX_OF(bytes, have + MAX_OF(REGION_STEP, have / 2));
+	want = MIN_OF((want + MIB - 1) & ~(MIB - 1), room);
+	if (r->commit)
+		want = MIN_OF((bytes + MIB - 1) & ~(MIB - 1), room);
+	if (region_extend(r, REGION_HEAD_BYTES + have, REGION_HEAD_BYTES + want) != 0) {
+		want = (bytes + 4095) & ~4095ull;
+		if (want > room || region_extend(r, REGION_HEAD_BYTES + have, REGION_HEAD_BYTES + want) != 0)
+			return -ENOMEM;
+	}
+	r->head->limit = want;
+	return 0;
+}
+
+/* vm.overcommit_memory == 2? Unreadable: no. */
+static bool overcommit_is_strict(void)
+{
+	char c = '0';
+	long fd = RAW4(SYS_openat, AT_FDCWD, "/proc/sys/vm/overcommit_memory", O_RDONLY | O_CLOEXEC, 0);
+
+	if (fd < 0)
+		return false;
+	if (raw_read((int)fd, &c, 1) != 1)
+		c = '0';
+	raw_close((int)fd);
+	return c == '2';
+}
+
+/* Address space: plenty, but a fraction of what `ulimit -v` leaves to the application. */
+static void *reserve(struct region *r)
+{
+	struct rlimit as = {RLIM_INFINITY, RLIM_INFINITY};
+	uint64_t size = REGION_RESERVE;
+
+	RAW4(SYS_prlimit64, 0, RLIMIT_AS, NULL, &as);
+	if (as.rlim_cur != RLIM_INFINITY) {
+		while (size > REGION_LEAST && size > as.rlim_cur / 8)
+			size /= 2;
+	}
+	for (; size >= REGION_LEAST; size /= 2) {
+		void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, r->fd, 0);
+		if (p != MAP_FAILED) {
+			r->reserved = size;
+			return p;
+		}
+	}
+	return NULL;
+}
+
+int region_create(struct region *r, char *why, size_t why_len)
+{
+	int err;
+
+	r->fd = (int)RAW2(SYS_memfd_create, "utcp", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (r->fd < 0) {
+		err = r->fd;
+		why_set(why, why_len, "the stack's memory cannot be made (memfd_create: %s)", strerror(-err));
+		return err;
+	}
+	err = fds_keep(r->fd, &r->fd);
+	if (err) {
+		why_set(why, why_len, "no file descriptor is free; raise `ulimit -n`");
+		return err;
+	}
+	r->commit = overcommit_is_strict();
+	err = region_extend(r, 0, REGION_HEAD_BYTES + REGION_START);
+	if (err) {
+		why_set(why, why_len,
+			"the stack's memory of %u MiB is refused (%s); check `ulimit -f` and `ulimit -v`",
+			(unsigned)(REGION_START / MIB), strerror(-err));
+		goto fail;
+	}
+	/* Nobody may cut it short under our feet: that would be a SIGBUS in the application. */
+	sys.fcntl(r->fd, F_ADD_SEALS, F_SEAL_SHRINK);
+	r->head = reserve(r);
+	if (!r->head) {
+		why_set(why, why_len, "the stack's memory cannot be mapped; raise `ulimit -v`");
+		err = -ENOMEM;
+		goto fail;
+	}
+	madvise(r->head, r->reserved, MADV_DONTDUMP);
+	memcpy(r->head->magic, "utcp-rg1", sizeof r->head->magic);
+	r->head->layout_hash = stack_layout_hash();
+	r->head->limit = REGION_START;
+	return 0;
+fail:
+	fds_drop(&r->fd);
+	return err == -EFBIG ? -ENOMEM : err;
+}
+
+void region_destroy(struct region *r)
+{
+	if (r->head)
+		munmap(r->head, r->reserved);
+	r->head = NULL;
+	if (r->fd >= 0)
+		fds_drop(&r->fd);
+}

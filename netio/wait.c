@@ -1,0 +1,495 @@
+/*
+ * wait.c - how a thread sleeps on the stack (design D3.1-D3.4).
+ *
+ * Theory of operation. A waitset is an epoll set of this process with three
+ * fixed members: the device and the timer, both EXCLUSIVE (the kernel elects
+ * one sleeper per frame), and an eventfd, the bell, that others ring when a
+ * socket of the waitset's evset becomes ready.
+ *
+ *   publish   (lock held)  waiters++: from now on readiness rings the bell
+ *   block     (no lock)    epoll_pwait2; a ring that came since publish is in the set already,
+ *                          so there is no window in which a wake-up can be lost
+ *   withdraw  (lock held)  waiters--
+ *
+ * The bell is registered edge-triggered: each write wakes one sleeper once, and
+ * a private bell need never be read. Once somebody else can see the bell
+ * (waitset_bell(): it is a hidden member of an application's epoll set) its
+ * level matters, and withdraw drains it; rings that were meant for other
+ * sleepers of the same set are then repeated when the lock is released
+ * (evset_run_rechecks).
+ *
+ * Bells are rung after the unlock, so that the woken thread does not run into
+ * the lock; `ringers` keeps a waitset's descriptors open until such a ring is out.
+ *
+ * Waitsets live in slots that evsets name by number: the region holds no pointers.
+ *
+ * Place in the flow: preload's blocking calls -> here -> drive.c.
+ */
+#include <sys/eventfd.h>
+
+#include "netio/internal.h"
+
+/* epoll data of our own members; the tags of extra members are below these. */
+enum { TAG_DEVICE = 0, TAG_TIMER, TAG_BELL, TAG_OWN_COUNT };
+#define OWN_TAG(x) (UINT64_MAX - (uint64_t)(x))
+
+#define SIGSET_BYTES   8 /* of the kernel's sigset_t */
+#define EVENTS_MAX     (TAG_OWN_COUNT + WAIT_TAGS_MAX)
+#define POLL_STACK_FDS 64
+
+static TLS_FAST struct waitset *sleeping;
+
+struct waitset *waitset_sleeping(void)
+{
+	return sleeping;
+}
+
+/* ------------------------------------------------------------ slots */
+
+static uint32_t slot_take(struct netio *n)
+{
+	uint32_t slot = n->slot_free;
+
+	if (slot) {
+		n->slot_free = n->slots[slot].next_free;
+		return slot;
+	}
+	if (n->slot_count + 1 >= SLOTS_MAX)
+		return SLOT_NONE;
+	return ++n->slot_count;
+}
+
+static void slot_give_back(struct netio *n, struct waitset *ws)
+{
+	uint32_t slot = ws->slot;
+
+	memset(ws, 0, sizeof *ws);
+	ws->epfd = ws->bell = -1;
+	ws->next_free = n->slot_free;
+	n->slot_free = slot;
+}
+
+static int member_add(int epfd, int fd, uint32_t events, uint64_t tag)
+{
+	struct epoll_event e = {.events = events, .data.u64 = tag};
+
+	return (int)RAW4(SYS_epoll_ctl, epfd, EPOLL_CTL_ADD, fd, &e);
+}
+
+static int waitset_open(struct netio *n, struct waitset *ws)
+{
+	int err, fd = (int)RAW1(SYS_epoll_create1, EPOLL_CLOEXEC);
+
+	ws->epfd = ws->bell = -1;
+	if (fd < 0)
+		return fd;
+	err = fds_keep(fd, &ws->epfd);
+	if (err)
+		return err;
+	fd = (int)RAW2(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (fd < 0)
+		return fd;
+	err = fds_keep(fd, &ws->bell);
+	if (!err)
+		err = member_add(ws->epfd, ws->bell, EPOLLIN | EPOLLET, OWN_TAG(TAG_BELL));
+	if (!err)
+		err = member_add(ws->epfd, n->timer_fd, EPOLLIN | EPOLLEXCLUSIVE, OWN_TAG(TAG_TIMER));
+	if (!err && n->dev.fd >= 0)
+		err = member_add(ws->epfd, n->dev.fd, EPOLLIN | EPOLLEXCLUSIVE, OWN_TAG(TAG_DEVICE));
+	return err;
+}
+
+int waitset_create(struct netio *n, struct waitset **out)
+{
+	struct stack_cx *cx = netio_enter(n);
+	uint32_t slot = slot_take(n);
+	struct waitset *ws = &n->slots[slot];
+	int err = slot ? 0 : -EMFILE;
+
+	*out = NULL;
+	if (!err) {
+		ws->n = n;
+		ws->slot = slot;
+		err = waitset_open(n, ws);
+		if (!err) {
+			ws->set = evset_create(cx);
+			err = ws->set ? 0 : -ENOMEM;
+		}
+		if (!err) {
+			evset_bind(cx, ws->set, slot);
+			*out = ws;
+		} else {
+			fds_drop(&ws->epfd);
+			fds_drop(&ws->bell);
+			slot_give_back(n, ws);
+		}
+	}
+	netio_leave(n);
+	return err;
+}
+
+void waitset_destroy(struct waitset *ws)
+{
+	struct netio *n = ws->n;
+	struct stack_cx *cx = netio_enter(n);
+
+	evset_destroy(cx, ws->set);
+	netio_leave(n);
+	/* No evset names the slot any more; wait for rings that were collected before. */
+	while (atomic_load(&ws->ringers))
+		RAW1(SYS_sched_yield, 0);
+	lock_acquire(n);
+	fds_drop(&ws->epfd);
+	fds_drop(&ws->bell);
+	slot_give_back(n, ws);
+	lock_release(n);
+}
+
+/* At detach, or in a forked child: close what is left. */
+void waitsets_free(struct netio *n, bool close_fds)
+{
+	for (uint32_t i = 1; close_fds && i <= n->slot_count; i++) {
+		if (!n->slots[i].n)
+			continue;
+		fds_drop(&n->slots[i].epfd);
+		fds_drop(&n->slots[i].bell);
+	}
+	n->slot_count = n->slot_free = 0;
+}
+
+ref waitset_evset(struct waitset *ws)
+{
+	return ws->set;
+}
+
+int waitset_fd(struct waitset *ws)
+{
+	return ws->epfd;
+}
+
+int waitset_bell(struct waitset *ws)
+{
+	ws->exposed = true;
+	return ws->bell;
+}
+
+void waitset_ring_always(struct waitset *ws, struct stack_cx *cx, bool on)
+{
+	ws->exposed = true;
+	evset_ring_always(cx, ws->set, on);
+}
+
+int waitset_add_fd(struct waitset *ws, int fd, uint32_t events, uint64_t tag)
+{
+	return member_add(ws->epfd, fd, events, tag);
+}
+
+int waitset_mod_fd(struct waitset *ws, int fd, uint32_t events, uint64_t tag)
+{
+	struct epoll_event e = {.events = events, .data.u64 = tag};
+
+	return (int)RAW4(SYS_epoll_ctl, ws->epfd, EPOLL_CTL_MOD, fd, &e);
+}
+
+int waitset_del_fd(struct waitset *ws, int fd)
+{
+	struct epoll_event e = {0};
+
+	return (int)RAW4(SYS_epoll_ctl, ws->epfd, EPOLL_CTL_DEL, fd, &e);
+}
+
+/* ------------------------------------------------------------ bells */
+
+static void bell_write(struct waitset *ws)
+{
+	uint64_t one = 1;
+
+	raw_write(ws->bell, &one, sizeof one);
+}
+
+void bell_ring(struct netio *n, uint32_t slot, bool now)
+{
+	struct waitset *ws = &n->slots[slot];
+
+	n->count.bells++;
+	ws->bell_up = true;
+	if (now || n->ring_count == RINGS_MAX) {
+		bell_write(ws);
+		return;
+	}
+	atomic_fetch_add(&ws->ringers, 1);
+	n->ring[n->ring_count++] = slot;
+}
+
+void waitset_ring(struct waitset *ws)
+{
+	bell_write(ws);
+}
+
+bool bell_is_up(struct netio *n, uint32_t slot)
+{
+	return n->slots[slot].bell_up;
+}
+
+void bell_drain(struct netio *n, uint32_t slot)
+{
+	struct waitset *ws = &n->slots[slot];
+	uint64_t count;
+
+	raw_read(ws->bell, &count, sizeof count);
+	ws->bell_up = false;
+}
+
+void ring_collect(struct netio *n, struct ring_list *l)
+{
+	l->count = n->ring_count;
+	for (uint32_t i = 0; i < n->ring_count; i++)
+		l->ws[i] = &n->slots[n->ring[i]];
+	n->ring_count = 0;
+}
+
+void ring_all(struct ring_list *l)
+{
+	for (uint32_t i = 0; i < l->count; i++) {
+		bell_write(l->ws[i]);
+		atomic_fetch_sub(&l->ws[i]->ringers, 1);
+	}
+}
+
+/* ------------------------------------------------------------ publish and withdraw */
+
+void waitset_publish(struct waitset *ws, struct stack_cx *cx)
+{
+	evset_publish(cx, ws->set);
+	atomic_fetch_add(&ws->n->waiters, 1);
+}
+
+void waitset_withdraw(struct waitset *ws, struct stack_cx *cx)
+{
+	struct netio *n = ws->n;
+	bool drain = false, saw = false;
+
+	if (ws->exposed) {
+		bool level = evset_rings_always(cx, ws->set) && evset_has_ready(cx, ws->set);
+
+		saw = atomic_exchange(&ws->saw_bell, false);
+		drain = (saw || ws->bell_up) && !level;
+		if (drain)
+			bell_drain(n, ws->slot);
+	}
+	evset_withdraw(cx, ws->set, drain || saw);
+	/* The other half of the pair is in evloop.c: driver_park(). */
+	if (atomic_fetch_sub(&n->waiters, 1) == 1 && atomic_load(&n->parked))
+		n->wake_driver = true;
+}
+
+void waitset_attend(struct waitset *ws, struct stack_cx *cx, bool on)
+{
+	evset_attend(cx, ws->set, on);
+}
+
+static void withdraw_and_drive(struct waitset *ws)
+{
+	struct netio *n = ws->n;
+	struct stack_cx *cx = netio_enter(n);
+
+	waitset_withdraw(ws, cx);
+	netio_drive(n, cx);
+	netio_leave(n);
+}
+
+void waitset_cleanup(void *arg)
+{
+	sleeping = NULL;
+	withdraw_and_drive(arg);
+}
+
+void waitset_suspend(struct waitset *ws)
+{
+	/* A siglongjmp() out of the handler never comes back: leave no trace. */
+	sleeping = NULL;
+	withdraw_and_drive(ws);
+}
+
+void waitset_resume(struct waitset *ws)
+{
+	struct stack_cx *cx = netio_enter(ws->n);
+
+	waitset_publish(ws, cx);
+	netio_leave(ws->n);
+	sleeping = ws;
+}
+
+/* ------------------------------------------------------------ blocking */
+
+static struct timespec *time_left(nsec deadline, struct timespec *ts)
+{
+	nsec now, left;
+
+	if (deadline == NSEC_NEVER)
+		return NULL;
+	now = netio_now();
+	left = deadline > now ? deadline - now : 0;
+	ts->tv_sec = (time_t)(left / NS_PER_S);
+	ts->tv_nsec = (long)(left % NS_PER_S);
+	return ts;
+}
+
+static void sort_events(struct waitset *ws, const struct epoll_event *ev, long count, struct wait_result *r)
+{
+	for (long i = 0; i < count; i++) {
+		if (ev[i].data.u64 == OWN_TAG(TAG_DEVICE)) {
+			r->device = true;
+		} else if (ev[i].data.u64 == OWN_TAG(TAG_TIMER)) {
+			r->timer = true;
+		} else if (ev[i].data.u64 == OWN_TAG(TAG_BELL)) {
+			r->bell = true;
+			if (ws->exposed)
+				atomic_store(&ws->saw_bell, true);
+		} else if (r->tag_count < WAIT_TAGS_MAX) {
+			r->tag[r->tag_count] = ev[i].data.u64;
+			r->tag_events[r->tag_count] = ev[i].events;
+			r->tag_count++;
+		}
+	}
+}
+
+/* The test of the window between unlock and sleep. */
+static void test_pause(const struct netio *n)
+{
+	struct timespec ts = {n->test_pause_us / 1000000, (long)(n->test_pause_us % 1000000) * 1000};
+
+	if (n->test_pause_us)
+		RAW2(SYS_nanosleep, &ts, NULL);
+}
+
+/* UTCP_SPIN_US: look for a while before sleeping. Events found, 0 or a negative errno. */
+static long spin(struct waitset *ws, struct epoll_event *ev, nsec deadline, const sigset_t *mask)
+{
+	nsec until = netio_now() + ws->n->spin_ns;
+	struct timespec zero = {0, 0};
+	long r;
+
+	until = MIN_OF(until, deadline);
+	do {
+		r = RAW6(SYS_epoll_pwait2, ws->epfd, ev, EVENTS_MAX, &zero, mask, SIGSET_BYTES);
+	} while (r == 0 && netio_now() < until);
+	return r;
+}
+
+static long look(struct waitset *ws, struct epoll_event *ev)
+{
+	return RAW6(SYS_epoll_pwait, ws->epfd, ev, EVENTS_MAX, 0, NULL, SIGSET_BYTES);
+}
+
+/* Sleep in ppoll on the set and fds; what is ready in the set is then asked of it. */
+static int poll_and_look(struct waitset *ws, struct pollfd *p, uint32_t n, nsec deadline,
+			 const sigset_t *mask, struct wait_result *r)
+{
+	struct epoll_event ev[EVENTS_MAX];
+	struct timespec ts;
+	int saved = errno, count, err;
+
+	p[n].fd = ws->epfd;
+	p[n].events = POLLIN;
+	p[n].revents = 0;
+	count = sys.ppoll(p, n + 1, time_left(deadline, &ts), mask);
+	err = count < 0 ? -errno : 0;
+	errno = saved;
+	if (err)
+		return err;
+	r->timed_out = count == 0;
+	if (p[n].revents)
+		sort_events(ws, ev, look(ws, ev), r);
+	return 0;
+}
+
+static int epoll_sleep(struct waitset *ws, nsec deadline, const sigset_t *mask, struct wait_result *r)
+{
+	struct epoll_event ev[EVENTS_MAX];
+	struct pollfd alone[1];
+	struct timespec ts;
+	int saved = errno;
+	long count = 0;
+
+	if (ws->n->spin_ns)
+		count = spin(ws, ev, deadline, mask);
+	if (count == 0) {
+		count = sys.epoll_pwait2(ws->epfd, ev, EVENTS_MAX, time_left(deadline, &ts), mask);
+		if (count < 0)
+			count = -errno;
+		errno = saved;
+	}
+	if (count == -ENOSYS) /* a sandbox that does not know the call */
+		return poll_and_look(ws, alone, 0, deadline, mask, r);
+	if (count < 0)
+		return (int)count;
+	r->timed_out = count == 0;
+	sort_events(ws, ev, count, r);
+	return 0;
+}
+
+static void fell_asleep(struct waitset *ws, struct wait_result *r)
+{
+	memset(r, 0, sizeof *r);
+	test_pause(ws->n);
+	__atomic_fetch_add(&ws->n->count.blocks, 1, __ATOMIC_RELAXED);
+	sleeping = ws;
+	atomic_signal_fence(memory_order_seq_cst);
+}
+
+static void woke_up(const struct wait_result *r)
+{
+	atomic_signal_fence(memory_order_seq_cst);
+	sleeping = NULL;
+	drive_note_wake(r->device);
+}
+
+int waitset_block(struct waitset *ws, nsec deadline, const sigset_t *mask, struct wait_result *r)
+{
+	int err;
+
+	fell_asleep(ws, r);
+	err = epoll_sleep(ws, deadline, mask, r);
+	woke_up(r);
+	return err;
+}
+
+struct poll_pages {
+	void *p;
+	size_t bytes;
+};
+
+static void poll_pages_free(void *arg)
+{
+	struct poll_pages *pp = arg;
+
+	if (pp->p)
+		pages_free(pp->p, pp->bytes);
+}
+
+int waitset_block_poll(struct waitset *ws, struct pollfd *fds, uint32_t nfds, nsec deadline,
+		       const sigset_t *mask, struct wait_result *r)
+{
+	struct pollfd few[POLL_STACK_FDS + 1], *p = few;
+	struct poll_pages pages = {NULL, 0};
+	int err;
+
+	if (nfds > POLL_STACK_FDS) {
+		pages.bytes = ((size_t)nfds + 1) * sizeof *p;
+		pages.p = pages_alloc(pages.bytes);
+		if (!pages.p)
+			return -ENOMEM;
+		p = pages.p;
+	}
+	if (nfds)
+		memcpy(p, fds, nfds * sizeof *p);
+	fell_asleep(ws, r);
+	pthread_cleanup_push(poll_pages_free, &pages);
+	err = poll_and_look(ws, p, nfds, deadline, mask, r);
+	woke_up(r);
+	if (!err && nfds)
+		memcpy(fds, p, nfds * sizeof *p);
+	pthread_cleanup_pop(1);
+	return err;
+}
