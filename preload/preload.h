@@ -16,6 +16,7 @@
 #ifndef PRELOAD_H
 #define PRELOAD_H
 
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
 
@@ -33,13 +34,48 @@
  * stack_attach(); after fork() the child has NULL again and `process.forked` set.
  */
 extern struct netio *the_stack;
+/* Process-private facts (process.c). */
+struct process_state {
+	int pid;		     /* whose address space this is: a vfork child has another getpid() */
+	_Atomic bool forked;	     /* this process is a fork() child: no stack of its own in this step */
+	_Atomic bool finished;	     /* the exit drain ran: stack descriptors are dead */
+	_Atomic uint32_t fork_count; /* fork()s so far: a socket older than the last may be shared */
+};
+extern struct process_state process;
+/* True in a vfork() child, which shares our memory but not our descriptors. */
+bool process_is_vfork_child(void);
 /* Attach if needed. 0 or a negative errno; logs one line on the first failure. */
 int stack_attach(void);
 
-/* Inside-the-library marker for signal deferral (signal.c). Nestable. Every wrapper that takes the lock is
- * bracketed. */
-void lib_enter(void);
-void lib_leave(void);
+/*
+ * Inside-the-library marker for signal deferral (signal.c). Nestable. Every
+ * wrapper that takes the lock is bracketed. While depth is not zero, a signal
+ * is put off until lib_leave(), except while the thread sleeps in a waitset.
+ */
+struct thread_marks {
+	int depth;		 /* wrappers entered */
+	volatile int deferred;	 /* a signal was put off: all are blocked, saved_mask has what was before */
+	volatile uint32_t ran;	 /* handlers of the application that ran in this thread */
+	volatile int no_restart; /* one of them lacked SA_RESTART */
+	struct waitset *armed;	 /* about to sleep in it: a signal rings its bell */
+	sigset_t saved_mask;
+};
+extern __thread struct thread_marks thread_marks __attribute__((tls_model("initial-exec")));
+/* Restore the mask: what was put off arrives now (signal.c). */
+void signals_release(void);
+static inline void lib_enter(void)
+{
+	thread_marks.depth++;
+	atomic_signal_fence(memory_order_seq_cst);
+}
+static inline void lib_leave(void)
+{
+	atomic_signal_fence(memory_order_seq_cst);
+	thread_marks.depth--;
+	atomic_signal_fence(memory_order_seq_cst);
+	if (__builtin_expect(thread_marks.deferred && !thread_marks.depth, 0))
+		signals_release();
+}
 
 /* ------------------------------------------------------------------ descriptors (fdtable.c) */
 
@@ -48,7 +84,8 @@ enum fd_kind {
 	FD_TCP,	       /* a kernel TCP socket whose fate is undecided */
 	FD_STREAM,     /* a connection (or attempt) on the stack; the number holds a placeholder */
 	FD_LISTENER,   /* a listener on the stack and in the kernel */
-	FD_EPOLL       /* an epoll descriptor of the application; shadowed once a stack socket joins */
+	FD_EPOLL,      /* an epoll descriptor of the application; shadowed once a stack socket joins */
+	FD_LOST	       /* after fork(): a connection of the parent's stack, out of reach of this process */
 };
 
 /*
@@ -57,8 +94,8 @@ enum fd_kind {
  */
 struct description {
 	struct pool_head head;
-	uint32_t refs;			 /* numbers of this process + calls in progress that hold it */
-	uint32_t numbers;		 /* numbers only: 0 means closed; calls in progress keep refs */
+	_Atomic uint32_t refs;		 /* numbers of this process + calls in progress that hold it */
+	_Atomic uint32_t numbers;	 /* numbers only: 0 means closed; calls in progress keep refs */
 	ref sock;			 /* core socket */
 	uint8_t kind;			 /* FD_STREAM or FD_LISTENER */
 	_Atomic uint8_t nonblock, async; /* O_NONBLOCK, O_ASYNC: read without the lock */
@@ -70,8 +107,13 @@ struct description {
 	int32_t owner_sig;		     /* F_SETSIG */
 	_Atomic uint64_t rcvtimeo, sndtimeo; /* ns; 0: none */
 	uint64_t cookie;		     /* SO_COOKIE of the placeholder or listener */
-	int32_t kernel_fd;		     /* a listener's own kernel descriptor (any of its numbers), -1 */
-	uint64_t hints_set;		     /* options recorded for reading back (options.c) */
+	int32_t kernel_fd;	/* a listener's kernel half: a protected duplicate of ours, so that
+				   no number of the application can vanish under a wait; -1: none */
+	int32_t rcvlowat;	/* SO_RCVLOWAT, at least 1 */
+	uint32_t sent_undriven; /* bytes sent since the device was last looked at */
+	uint8_t kernel_turn;	/* a listener's fairness between its two halves */
+	uint32_t forks; /* process.fork_count when it was made */
+	uint64_t hints_set;	/* options recorded for reading back (options.c) */
 	int32_t hints[16];
 };
 _Static_assert(sizeof(struct description) <= 256, "struct description outgrew its pool class");
@@ -127,30 +169,75 @@ int thread_waitset(struct waitset **out);
  * SA_RESTART (the caller maps: restartable calls loop on -ERESTART). A cancellation point.
  */
 int socket_wait(ref s, uint32_t events, int kernel_fd, nsec deadline);
+/*
+ * The caller of socket_wait() is inside lib_enter()/lib_leave(), without the
+ * lock. After a cancellation the marks are reset here; what else the caller
+ * holds (a description) it releases by its own pthread_cleanup_push().
+ */
+
+/* In a fork()ed child, after netio_forget_after_fork(): the parent's wait sets and shadow sets are not ours.
+ */
+void wait_forked(void);
+
+/* Can [p, p + len) be read? Answers without a fault (a cache, then a system call). */
+bool memory_readable(const void *p, size_t len);
 
 /* poll.c. fds may mix kernel, stack and epoll descriptors. deadline absolute. Count, or a negative errno. */
 int stack_poll(struct pollfd *fds, nfds_t nfds, nsec deadline, const sigset_t *mask);
 /* True if any of the numbers is a stack socket or an epoll set with stack members: otherwise pass straight to
  * libc. */
 bool poll_concerns_stack(const struct pollfd *fds, nfds_t nfds);
+/* fd_sets of any size (nfds counts). Count or a negative errno; the sets are written on success only. */
 int stack_select(int nfds, fd_set *r, fd_set *w, fd_set *x, nsec deadline, const sigset_t *mask);
+/* As poll_concerns_stack(), for select(). */
+bool select_concerns_stack(int nfds, const fd_set *r, const fd_set *w, const fd_set *x);
+/* Linux's select() writes the time that is left into its argument (NULL: nothing to do). */
+void select_write_back(nsec deadline, struct timeval *left);
 
-/* epoll.c */
+/*
+ * epoll.c. Answers for every pair (epfd, fd): hands on to the kernel what is the
+ * kernel's. The ctl wrapper calls it whenever epfd is FD_EPOLL or fd is not FD_KERNEL.
+ */
 int epoll_shadow_ctl(int epfd, int op, int fd, struct epoll_event *ev);
 int epoll_shadow_wait(int epfd, struct epoll_event *ev, int max, nsec deadline, const sigset_t *mask);
+/* epoll_wait wrappers: epoll_has_shadow(epfd) ? epoll_shadow_wait() : libc. */
 bool epoll_has_shadow(int epfd); /* holds, or nests something that holds, stack members */
+/*
+ * Around libc's epoll_wait() on a set without stack members. begin: false, it
+ * has some (call epoll_shadow_wait). end: n as libc answered, without hidden
+ * members; EPOLL_PLAIN_AGAIN: stack members came meanwhile and only they are
+ * ready: go on with epoll_shadow_wait().
+ */
+#define EPOLL_PLAIN_AGAIN (-2)
+bool epoll_plain_begin(int epfd);
+int epoll_plain_end(int epfd, struct epoll_event *ev, int n);
 void epoll_created(int epfd);
 void epoll_closing(int epfd); /* the number is about to be closed */
 void epoll_copied(int from, int to);
-/* fd (still a kernel TCP socket) is about to become a stack socket: take it out of every kernel epoll set
+/* fd (still a kernel TCP socket) is about to become a stack socket or a listener: take it out of every kernel epoll set
  * into our lists (D4). */
 int epoll_before_replace(int fd);
 int epoll_after_replace(int fd, ref d); /* -> watches on the description's core socket, same masks and data */
 /* The last number of description d in this process goes: drop its memberships. */
 void epoll_description_gone(ref d);
 
-/* signal.c: installed at the first stack socket */
+/*
+ * signal.c: installed at the first stack socket. Until then all of these go
+ * straight on to libc. 0 or a negative errno.
+ */
 void signals_install(void);
+/* sigaction() */
+int signal_action(int sig, const struct sigaction *act, struct sigaction *old);
+/* signal(), bsd_signal(), ssignal(): restarting unless siginterrupt() said otherwise */
+int signal_bsd(int sig, sighandler_t handler, sighandler_t *old);
+/* sysv_signal(), __sysv_signal(): one shot, not masked, not restarting */
+int signal_sysv(int sig, sighandler_t handler, sighandler_t *old);
+/* sigset(): SIG_HOLD blocks; *old is SIG_HOLD if it was blocked */
+int signal_set(int sig, sighandler_t handler, sighandler_t *old);
+/* sigignore() */
+int signal_ignore(int sig);
+/* siginterrupt() */
+int signal_interrupt(int sig, int on);
 /* After a wait was interrupted: had every handler that ran SA_RESTART? Resets. */
 bool signals_restartable(void);
 
@@ -174,7 +261,10 @@ struct config {
 	struct netio_config net;
 	struct rule rules[RULES_MAX];
 	int rule_count;
-	bool require, quiet, verbose, off;
+	bool require;		/* UTCP_REQUIRE */
+	bool quiet;		/* UTCP_REPORT 0, the library's default; the launcher sets 1 */
+	bool verbose;		/* UTCP_REPORT 2 (-v) */
+	bool off;		/* UTCP_DEV=none: everything to the kernel */
 	char log_path[4096];	/* UTCP_LOG: "" stderr */
 	uint32_t exit_drain_ms; /* UTCP_EXIT_DRAIN */
 	char stats_path[4096];	/* UTCP_STATS: counters written at exit (tests, -v) */
@@ -183,14 +273,44 @@ struct config {
  * in why. No libc calls that we interpose. */
 int config_load(struct config *c, char *why, size_t why_len);
 int config_parse_rules(struct config *c, const char *text, char *why, size_t why_len);
+/* The stack's address and network: 10.77.0.2/24 unless set. */
+void config_network(const struct config *c, struct ipaddr *addr, uint8_t *prefix_len);
+/* Built-in values; config_load() starts from them. */
+void config_defaults(struct config *c);
+/* One setting by its key in utcp.conf ("dev", "addr" ...). 0 or -EINVAL and why, prefixed by `where`. */
+int config_set(struct config *c, const char *key, const char *value, const char *where, char *why,
+	       size_t why_len);
+/* The i-th setting: its key, variable and current value as text; false past the last one. */
+bool config_show(const struct config *c, int i, const char **key, const char **variable, char *value,
+		 size_t value_len);
 extern struct config the_config;
 
 /* Client: remote. Server: local bind address. True: the stack. Loopback, multicast, unroutable: the kernel by
  * default. */
 bool policy_use_stack(const struct config *c, bool server, const struct endpoint *e);
+/*
+ * Why policy_use_stack() said no: a static text for fallback_note(), or NULL if a rule of the user asked for
+ * the kernel. *error (may be NULL): what UTCP_REQUIRE=1 makes of it, a negative errno; 0: the kernel is the
+ * right place even then (a rule, loopback, multicast).
+ */
+const char *policy_fallback_reason(const struct config *c, bool server, const struct endpoint *e, int *error);
 
 /* One line "utcp: ..." to stderr or UTCP_LOG. Async-signal-safe, no malloc, no stdio. */
 void log_line(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Open UTCP_LOG now (after config_load(), before chroot or setuid can take the path away). */
+void log_open(void);
+/* snprintf() for the few conversions that a message needs (s c d i u x X p %, l ll z, width, precision). */
+int log_format(char *buf, size_t len, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+int log_vformat(char *buf, size_t len, const char *fmt, va_list *ap); /* format.c */
+
+/* One connection or listener went to the kernel although no rule asked for it. reason: a static text. */
+void fallback_note(const char *reason);
+/* At exit: "utcp: 2 connections went to the kernel: no route in the stack" (unless quiet). Once. */
+void fallback_report(void);
+
+/* stats.c. At exit, while the stack still lives: UTCP_STATS (`name value` lines) and the summary of -v. Once.
+ */
+void stats_report(struct netio *n);
 
 /* ------------------------------------------------------------------ the real functions (real.c) */
 void real_init(void);

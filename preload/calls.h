@@ -1,0 +1,101 @@
+/*
+ * calls.h - what the wrapper files share: declarations of the exported calls,
+ * the real functions, and the one place where errno is written.
+ *
+ * A wrapper reads: is the number the kernel's (one array read)? then REAL(name);
+ * else hold the description, do the call of the same meaning, release, result().
+ * Place in the flow: included by calls_*.c, process.c and real.c only.
+ */
+#ifndef PRELOAD_CALLS_H
+#define PRELOAD_CALLS_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/select.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "preload/preload.h"
+#include "preload/symbols.h"
+
+/* The exported wrappers; many have no public header (_chk, __read ...). */
+#define X(group, type, name, params) UTCP_EXPORT type name params;
+SYMBOLS(X)
+#undef X
+
+/* Their ids and the real functions behind them. */
+enum real_id {
+#define X(group, type, name, params) REAL_##name,
+	SYMBOLS(X)
+#undef X
+	    REAL_COUNT
+};
+struct real_calls {
+#define X(group, type, name, params) type(*name) params;
+	SYMBOLS(X)
+#undef X
+};
+extern struct real_calls real;
+/* Looks the name up and stores it; a function that fails with ENOSYS if libc has none. */
+void *real_resolve(enum real_id id);
+
+#define LIKELY(x)   __builtin_expect(!!(x), 1)
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define REAL(name)  (LIKELY(real.name) ? real.name : (__typeof__(real.name))real_resolve(REAL_##name))
+
+/*
+ * The only place where errno is written: a negative errno becomes -1; on
+ * success errno is what it was when the wrapper began.
+ */
+static inline int64_t result(int64_t r, int saved_errno)
+{
+	if (r >= 0) {
+		errno = saved_errno;
+		return r;
+	}
+	errno = (int)-r;
+	return -1;
+}
+
+/* libc's -1 and errno as a negative errno. */
+static inline int64_t negative(int64_t r)
+{
+	return r < 0 ? -errno : r;
+}
+
+/* A number that a socket call must not pass to the kernel: ours, or one that fork() cut off. */
+static inline bool fd_is_stack(int fd)
+{
+	enum fd_kind k = fd_kind(fd);
+	return UNLIKELY(k == FD_STREAM || k == FD_LISTENER || k == FD_LOST);
+}
+/* What a call on a FD_LOST number answers (one log line a process). */
+int fd_lost_error(void);
+
+/*
+ * The frame of a wrapper on a stack socket: `expr` (over `held`, the held
+ * description) for ours, -EIO for a lost one, otherwise the kernel's answer.
+ * Used when fd_is_stack() said yes; the number may have changed hands since.
+ */
+#define STACK_CALL(fd, expr, kernel)                                                                         \
+	({                                                                                                   \
+		int saved_errno_ = errno;                                                                    \
+		ref held = fd_hold(fd);                                                                      \
+		int64_t r_;                                                                                  \
+		if (held) {                                                                                  \
+			r_ = (expr);                                                                         \
+			fd_release(held);                                                                    \
+		} else {                                                                                     \
+			r_ = fd_kind(fd) == FD_LOST ? fd_lost_error() : negative(kernel);                    \
+		}                                                                                            \
+		result(r_, saved_errno_);                                                                    \
+	})
+
+#endif

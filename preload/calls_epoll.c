@@ -1,0 +1,139 @@
+/*
+ * calls_epoll.c - wrappers: epoll. Sets are marked when they are made, so that
+ * epoll.c can keep a shadow of one once a stack socket joins it.
+ */
+#include <pthread.h>
+
+#include "preload/calls.h"
+#include "preload/process.h"
+
+static int created(int fd)
+{
+	int saved_errno = errno;
+
+	if (fd < 0)
+		return fd;
+	if (netio_internal_thread())
+		return netio_protect_fd(fd); /* libev's own set */
+	process_init();
+	if (the_config.off || atomic_load(&process.finished) || fd_install(fd, FD_EPOLL, REF_NONE) < 0)
+		fd_forget(fd);
+	else
+		epoll_created(fd);
+	errno = saved_errno;
+	return fd;
+}
+
+int epoll_create(int size)
+{
+	return created(REAL(epoll_create)(size));
+}
+
+int epoll_create1(int flags)
+{
+	return created(REAL(epoll_create1)(flags));
+}
+
+int epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
+{
+	int saved_errno = errno;
+
+	if ((fd_kind(epfd) != FD_EPOLL && fd_kind(fd) == FD_KERNEL) || netio_internal_thread())
+		return REAL(epoll_ctl)(epfd, op, fd, ev);
+	return (int)result(epoll_shadow_ctl(epfd, op, fd, ev), saved_errno);
+}
+
+/* ------------------------------------------------------------ waiting */
+
+/* A wait as libc gets it: one of the three calls. */
+struct plain {
+	int (*call)(const struct plain *p);
+	int epfd, max, timeout;
+	struct epoll_event *ev;
+	const struct timespec *ts;
+	const sigset_t *mask;
+};
+
+static int call_wait(const struct plain *p)
+{
+	return REAL(epoll_wait)(p->epfd, p->ev, p->max, p->timeout);
+}
+
+static int call_pwait(const struct plain *p)
+{
+	return REAL(epoll_pwait)(p->epfd, p->ev, p->max, p->timeout, p->mask);
+}
+
+static int call_pwait2(const struct plain *p)
+{
+	return REAL(epoll_pwait2)(p->epfd, p->ev, p->max, p->ts, p->mask);
+}
+
+static void plain_cancelled(void *epfd)
+{
+	epoll_plain_end(*(int *)epfd, NULL, -1);
+}
+
+/*
+ * A set of the kernel's alone waits in libc; if its first stack member arrives
+ * during that, epoll_plain_end() says so and the wait goes on in epoll.c:
+ * EPOLL_PLAIN_AGAIN, as for a set that has stack members already.
+ */
+static int plain_wait(struct plain *p)
+{
+	int n;
+
+	if (fd_kind(p->epfd) != FD_EPOLL || netio_internal_thread())
+		return p->call(p);
+	if (!epoll_plain_begin(p->epfd))
+		return EPOLL_PLAIN_AGAIN;
+	pthread_cleanup_push(plain_cancelled, &p->epfd);
+	n = p->call(p);
+	pthread_cleanup_pop(0);
+	return epoll_plain_end(p->epfd, p->ev, n);
+}
+
+static int waited(struct plain *p, nsec deadline)
+{
+	int saved_errno = errno, n = plain_wait(p);
+
+	if (n != EPOLL_PLAIN_AGAIN)
+		return n;
+	return (int)result(epoll_shadow_wait(p->epfd, p->ev, p->max, deadline, p->mask), saved_errno);
+}
+
+/* 0: now. The clock is not read for a set that libc waits on. */
+static nsec deadline_of_ms(int epfd, int timeout)
+{
+	if (timeout < 0)
+		return NSEC_NEVER;
+	return timeout && fd_kind(epfd) == FD_EPOLL ? netio_now() + (nsec)timeout * NS_PER_MS : 0;
+}
+
+int epoll_pwait(int epfd, struct epoll_event *ev, int max, int timeout, const sigset_t *mask)
+{
+	struct plain p = {call_pwait, epfd, max, timeout, ev, NULL, mask};
+	return waited(&p, deadline_of_ms(epfd, timeout));
+}
+
+int epoll_wait(int epfd, struct epoll_event *ev, int max, int timeout)
+{
+	struct plain p = {call_wait, epfd, max, timeout, ev, NULL, NULL};
+	return waited(&p, deadline_of_ms(epfd, timeout));
+}
+
+int epoll_pwait2(int epfd, struct epoll_event *ev, int max, const struct timespec *ts, const sigset_t *mask)
+{
+	struct plain p = {call_pwait2, epfd, max, 0, ev, ts, mask};
+	nsec deadline = NSEC_NEVER;
+
+	if (ts && fd_kind(epfd) == FD_EPOLL) {
+		if (ts->tv_sec < 0 || ts->tv_nsec < 0 || ts->tv_nsec >= (long)NS_PER_S) {
+			errno = EINVAL;
+			return -1;
+		}
+		if ((uint64_t)ts->tv_sec < NSEC_NEVER / NS_PER_S / 4)
+			deadline = netio_now() + (nsec)ts->tv_sec * NS_PER_S + (nsec)ts->tv_nsec;
+	}
+	return waited(&p, deadline);
+}

@@ -1,0 +1,362 @@
+/*
+ * calls_fd.c - wrappers: the life of descriptor numbers, flags, and syscall().
+ *
+ * Our own descriptors (device, bells, epoll sets) live in the same number space.
+ * The application must not reach them: a call on such a number answers EBADF, a
+ * range skips it, and dup2() onto one moves ours away first. A vfork() child has
+ * its own copy of the numbers but our memory: it may do with them what it wants,
+ * and leaves no trace in the table.
+ */
+#include <stdarg.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+
+#include "netio/rawsys.h"
+#include "preload/calls.h"
+#include "preload/fdtable.h"
+#include "preload/placeholder.h"
+#include "preload/process.h"
+
+#define OWN_FDS_MAX (1u << 16) /* none of ours is above: netio/fds.c */
+
+static bool ours(int fd)
+{
+	return UNLIKELY(the_stack != NULL) && UNLIKELY(netio_owns_fd(fd)) && !netio_internal_thread() &&
+	       !process_is_vfork_child();
+}
+
+/* ------------------------------------------------------------ close */
+
+/* A connection's number. Its placeholder goes to the pool if nobody else can have it. */
+static int close_stream(int fd)
+{
+	ref d = fd_hold(fd);
+	struct description *p;
+	int r = 0;
+
+	if (!d) {
+		fd_closing(fd);
+		return REAL(close)(fd) ? -errno : 0;
+	}
+	p = description_of(d);
+	fd_closing(fd);
+	if (atomic_load(&p->numbers) || p->forks != atomic_load(&process.fork_count) ||
+	    !placeholder_recycle(fd))
+		r = (int)sys.syscall(SYS_close, fd) < 0 ? -errno : 0;
+	fd_release(d); /* the last one closes the connection, and lingers if it must */
+	return r;
+}
+
+int close(int fd)
+{
+	int saved_errno = errno;
+
+	switch (fd_kind(fd)) {
+	case FD_KERNEL:
+		if (ours(fd))
+			return (int)result(-EBADF, saved_errno);
+		return REAL(close)(fd);
+	case FD_STREAM:
+		if (!process_is_vfork_child())
+			return (int)result(close_stream(fd), saved_errno);
+		return REAL(close)(fd);
+	default:
+		fd_closing(fd);
+		errno = saved_errno;
+		return REAL(close)(fd);
+	}
+}
+
+int __close(int fd)
+{
+	return close(fd);
+}
+
+/* Forget every number of ours in the range; the kernel closes them all at once afterwards. */
+static void range_closing(unsigned int first, unsigned int last)
+{
+	int highest = fd_highest();
+
+	for (int64_t fd = first; fd <= MIN_OF((int64_t)last, highest); fd++)
+		fd_closing((int)fd);
+}
+
+/* close_range() around our own descriptors. */
+static int range_close(unsigned int first, unsigned int last, int flags)
+{
+	uint64_t from = first;
+
+	if (the_stack && !process_is_vfork_child()) {
+		for (uint64_t fd = first; fd <= last && fd < OWN_FDS_MAX; fd++) {
+			if (!netio_owns_fd((int)fd))
+				continue;
+			if (fd > from && REAL(close_range)((unsigned int)from, (unsigned int)fd - 1, flags))
+				return -errno;
+			from = fd + 1;
+		}
+	}
+	return from <= last && REAL(close_range)((unsigned int)from, last, flags) ? -errno : 0;
+}
+
+int close_range(unsigned int first, unsigned int last, int flags)
+{
+	int saved_errno = errno;
+
+	if (first > last || flags & ~(int)(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC))
+		return (int)result(-EINVAL, saved_errno);
+	if (!(flags & (int)CLOSE_RANGE_CLOEXEC))
+		range_closing(first, last);
+	return (int)result(range_close(first, last, flags), saved_errno);
+}
+
+void closefrom(int first)
+{
+	int saved_errno = errno;
+	unsigned int from = first < 0 ? 0 : (unsigned int)first;
+
+	range_closing(from, UINT32_MAX);
+	if (!the_stack || range_close(from, UINT32_MAX, 0) < 0) {
+		/* without ours in the way libc's own way round an old kernel is best */
+		REAL(closefrom)(first);
+	}
+	errno = saved_errno;
+}
+
+/* ------------------------------------------------------------ dup */
+
+/* `to` was made from `from` by the kernel. */
+static int copied(int from, int to)
+{
+	int saved_errno = errno;
+
+	if (to >= 0 && UNLIKELY(fd_kind(from) != FD_KERNEL || fd_kind(to) != FD_KERNEL))
+		fd_copy(from, to);
+	errno = saved_errno;
+	return to;
+}
+
+int dup(int fd)
+{
+	int saved_errno = errno;
+
+	if (ours(fd))
+		return (int)result(-EBADF, saved_errno);
+	return copied(fd, REAL(dup)(fd));
+}
+
+/* Before dup2() onto `to`: ours is moved away, the application's is closed with all that this means. */
+static int number_retire(int from, int to)
+{
+	if (ours(from))
+		return -EBADF;
+	if (ours(to))
+		return netio_vacate_fd(to);
+	if (fd_kind(to) != FD_KERNEL) {
+		if (sys.fcntl(from, F_GETFD) < 0)
+			return -errno;
+		fd_closing(to);
+	}
+	return 0;
+}
+
+int dup2(int from, int to)
+{
+	int saved_errno = errno, r;
+
+	if (from == to)
+		return ours(from) ? (int)result(-EBADF, saved_errno) : REAL(dup2)(from, to);
+	r = number_retire(from, to);
+	if (r < 0)
+		return (int)result(r, saved_errno);
+	errno = saved_errno;
+	return copied(from, REAL(dup2)(from, to));
+}
+
+int __dup2(int from, int to)
+{
+	return dup2(from, to);
+}
+
+int dup3(int from, int to, int flags)
+{
+	int saved_errno = errno, r;
+
+	if (from == to || flags & ~O_CLOEXEC)
+		return REAL(dup3)(from, to, flags); /* EINVAL */
+	r = number_retire(from, to);
+	if (r < 0)
+		return (int)result(r, saved_errno);
+	errno = saved_errno;
+	return copied(from, REAL(dup3)(from, to, flags));
+}
+
+/* ------------------------------------------------------------ fcntl, ioctl */
+
+/* What the description must know of a successful fcntl(). */
+static int noted(int fd, int cmd, void *arg, int r)
+{
+	ref d;
+
+	if (r < 0 || !fd_is_stack(fd) || (cmd != F_SETFL && cmd != F_SETOWN && cmd != F_SETSIG))
+		return r;
+	d = fd_hold(fd);
+	if (d) {
+		struct description *p = description_of(d);
+		int value = (int)(intptr_t)arg;
+		if (cmd == F_SETFL) {
+			atomic_store(&p->nonblock, (value & O_NONBLOCK) != 0);
+			atomic_store(&p->async, (value & O_ASYNC) != 0);
+		} else if (cmd == F_SETOWN) {
+			p->owner = value;
+		} else {
+			p->owner_sig = value;
+		}
+		fd_release(d);
+	}
+	return r;
+}
+
+/* The placeholder, or the listener's socket, is real: the kernel keeps the flags, the description a copy. */
+static int fcntl_call(int fd, int cmd, void *arg)
+{
+	int saved_errno = errno, r;
+
+	if (ours(fd))
+		return (int)result(-EBADF, saved_errno);
+	r = REAL(fcntl64)(fd, cmd, arg);
+	if (LIKELY(fd_kind(fd) == FD_KERNEL) && cmd != F_DUPFD && cmd != F_DUPFD_CLOEXEC)
+		return r;
+	return cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC ? copied(fd, r) : noted(fd, cmd, arg, r);
+}
+
+#define ONE_ARGUMENT(last)                                                                                   \
+	({                                                                                                   \
+		va_list ap_;                                                                                 \
+		va_start(ap_, last);                                                                         \
+		void *arg_ = va_arg(ap_, void *);                                                            \
+		va_end(ap_);                                                                                 \
+		arg_;                                                                                        \
+	})
+
+int fcntl64(int fd, int cmd, ...)
+{
+	return fcntl_call(fd, cmd, ONE_ARGUMENT(cmd));
+}
+
+int fcntl(int fd, int cmd, ...)
+{
+	return fcntl_call(fd, cmd, ONE_ARGUMENT(cmd));
+}
+
+int __fcntl(int fd, int cmd, ...)
+{
+	return fcntl_call(fd, cmd, ONE_ARGUMENT(cmd));
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+	void *arg = ONE_ARGUMENT(request);
+
+	if (fd_is_stack(fd))
+		return (int)STACK_CALL(fd, socket_ioctl(fd, held, request, arg),
+				       REAL(ioctl)(fd, request, arg));
+	return REAL(ioctl)(fd, request, arg);
+}
+
+/* ------------------------------------------------------------ syscall */
+
+#define P(type, i) ((type)a[i])
+#define I(i)	   ((int)a[i])
+
+/* System calls on descriptors that have a wrapper. False: not one of them. */
+static bool by_wrapper(long nr, const long *a, long *r)
+{
+	switch (nr) {
+#define CALL(name, ...)                                                                                      \
+	case SYS_##name:                                                                                     \
+		*r = name(__VA_ARGS__);                                                                      \
+		return true;
+		CALL(close, I(0))
+		CALL(close_range, (unsigned int)a[0], (unsigned int)a[1], I(2))
+		CALL(dup, I(0))
+		CALL(dup3, I(0), I(1), I(2))
+		CALL(fcntl, I(0), I(1), P(void *, 2))
+		CALL(ioctl, I(0), (unsigned long)a[1], P(void *, 2))
+		CALL(socket, I(0), I(1), I(2))
+		CALL(bind, I(0), P(const struct sockaddr *, 1), (socklen_t)a[2])
+		CALL(listen, I(0), I(1))
+		CALL(accept, I(0), P(struct sockaddr *, 1), P(socklen_t *, 2))
+		CALL(accept4, I(0), P(struct sockaddr *, 1), P(socklen_t *, 2), I(3))
+		CALL(connect, I(0), P(const struct sockaddr *, 1), (socklen_t)a[2])
+		CALL(shutdown, I(0), I(1))
+		CALL(getsockname, I(0), P(struct sockaddr *, 1), P(socklen_t *, 2))
+		CALL(getpeername, I(0), P(struct sockaddr *, 1), P(socklen_t *, 2))
+		CALL(getsockopt, I(0), I(1), I(2), P(void *, 3), P(socklen_t *, 4))
+		CALL(setsockopt, I(0), I(1), I(2), P(const void *, 3), (socklen_t)a[4])
+		CALL(read, I(0), P(void *, 1), (size_t)a[2])
+		CALL(write, I(0), P(const void *, 1), (size_t)a[2])
+		CALL(readv, I(0), P(const struct iovec *, 1), I(2))
+		CALL(writev, I(0), P(const struct iovec *, 1), I(2))
+		CALL(recvfrom, I(0), P(void *, 1), (size_t)a[2], I(3), P(struct sockaddr *, 4),
+		     P(socklen_t *, 5))
+		CALL(sendto, I(0), P(const void *, 1), (size_t)a[2], I(3), P(const struct sockaddr *, 4),
+		     (socklen_t)a[5])
+		CALL(recvmsg, I(0), P(struct msghdr *, 1), I(2))
+		CALL(sendmsg, I(0), P(const struct msghdr *, 1), I(2))
+		CALL(recvmmsg, I(0), P(struct mmsghdr *, 1), (unsigned int)a[2], I(3),
+		     P(struct timespec *, 4))
+		CALL(sendmmsg, I(0), P(struct mmsghdr *, 1), (unsigned int)a[2], I(3))
+		CALL(sendfile, I(0), I(1), P(off_t *, 2), (size_t)a[3])
+		CALL(splice, I(0), P(off64_t *, 1), I(2), P(off64_t *, 3), (size_t)a[4], (unsigned int)a[5])
+		CALL(ppoll, P(struct pollfd *, 0), (nfds_t)a[1], P(const struct timespec *, 2),
+		     P(const sigset_t *, 3))
+		CALL(epoll_create1, I(0))
+		CALL(epoll_ctl, I(0), I(1), I(2), P(struct epoll_event *, 3))
+		CALL(epoll_pwait, I(0), P(struct epoll_event *, 1), I(2), I(3), P(const sigset_t *, 4))
+		CALL(epoll_pwait2, I(0), P(struct epoll_event *, 1), I(2), P(const struct timespec *, 3),
+		     P(const sigset_t *, 4))
+#ifdef SYS_dup2 /* not on aarch64: numbers that younger architectures never had */
+		CALL(dup2, I(0), I(1))
+		CALL(poll, P(struct pollfd *, 0), (nfds_t)a[1], I(2))
+		CALL(select, I(0), P(fd_set *, 1), P(fd_set *, 2), P(fd_set *, 3), P(struct timeval *, 4))
+		CALL(epoll_create, I(0))
+		CALL(epoll_wait, I(0), P(struct epoll_event *, 1), I(2), I(3))
+#endif
+#undef CALL
+	case SYS_exit_group:
+		process_drain();
+		return false;
+	case SYS_io_uring_setup:
+		/* it reads and writes descriptors where no wrapper sees it */
+		if (!the_stack)
+			return false;
+		errno = ENOSYS;
+		*r = -1;
+		return true;
+	default:
+		return false;
+	}
+}
+
+/*
+ * Without the real function: jemalloc calls this from inside its start-up,
+ * where looking a name up is a risk.
+ */
+long syscall(long nr, ...)
+{
+	long a[6], r;
+	va_list ap;
+
+	va_start(ap, nr);
+	for (int i = 0; i < 6; i++)
+		a[i] = va_arg(ap, long);
+	va_end(ap);
+	if (by_wrapper(nr, a, &r))
+		return r;
+	r = raw6(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+	if (UNLIKELY((unsigned long)r > -4096ul)) {
+		errno = (int)-r;
+		return -1;
+	}
+	return r;
+}

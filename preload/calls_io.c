@@ -1,0 +1,524 @@
+/*
+ * calls_io.c - wrappers: everything that moves bytes.
+ *
+ * All reads end in socket_recv(), all writes in socket_send(); what differs is
+ * where the vector comes from and which results go where. sendfile() and
+ * splice() have no kernel object to work on, so they copy through a buffer; the
+ * file's offset and the pipe's contents advance by exactly what the socket took.
+ */
+#include <pthread.h>
+#include <sys/stat.h>
+
+#include "preload/calls.h"
+#include "preload/socket.h"
+#include "preload/wait.h"
+
+/* The overflow checks of _FORTIFY_SOURCE end the process. */
+_Noreturn void __chk_fail(void);
+
+#define COPY_BYTES (64u << 10)
+#define CALL_MAX   0x7ffff000u /* MAX_RW_COUNT */
+
+/* ------------------------------------------------------------ read */
+
+ssize_t read(int fd, void *buf, size_t n)
+{
+	if (!fd_is_stack(fd))
+		return REAL(read)(fd, buf, n);
+	struct iovec iov = {buf, n};
+	/* read(2) of nothing does not wait, recv(2) does */
+	return STACK_CALL(fd, n ? socket_recv(fd, held, &iov, 1, 0) : 0, REAL(read)(fd, buf, n));
+}
+
+ssize_t __read(int fd, void *buf, size_t n)
+{
+	return read(fd, buf, n);
+}
+
+ssize_t __read_chk(int fd, void *buf, size_t n, size_t size)
+{
+	if (n > size)
+		__chk_fail();
+	return read(fd, buf, n);
+}
+
+static bool vector_empty(const struct iovec *iov, int iovcnt)
+{
+	for (int i = 0; iov && i < iovcnt; i++)
+		if (iov[i].iov_len)
+			return false;
+	return iovcnt >= 0;
+}
+
+ssize_t readv(int fd, const struct iovec *iov, int iovcnt)
+{
+	if (!fd_is_stack(fd))
+		return REAL(readv)(fd, iov, iovcnt);
+	return STACK_CALL(fd, vector_empty(iov, iovcnt) ? 0 : socket_recv(fd, held, iov, iovcnt, 0),
+			  REAL(readv)(fd, iov, iovcnt));
+}
+
+/* preadv2/pwritev2 flags as message flags; negative: refused. */
+static int rwf_flags(int flags)
+{
+	if (flags & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT))
+		return -EOPNOTSUPP;
+	return flags & RWF_NOWAIT ? MSG_DONTWAIT : 0;
+}
+
+ssize_t preadv64v2(int fd, const struct iovec *iov, int iovcnt, off64_t offset, int flags)
+{
+	/* a position on a socket: the placeholder answers ESPIPE */
+	if (!fd_is_stack(fd) || offset != -1)
+		return REAL(preadv64v2)(fd, iov, iovcnt, offset, flags);
+	int f = rwf_flags(flags);
+	return STACK_CALL(fd,
+			  f < 0			      ? f
+			  : vector_empty(iov, iovcnt) ? 0
+						      : socket_recv(fd, held, iov, iovcnt, f),
+			  REAL(preadv64v2)(fd, iov, iovcnt, offset, flags));
+}
+
+ssize_t preadv2(int fd, const struct iovec *iov, int iovcnt, off_t offset, int flags)
+{
+	return preadv64v2(fd, iov, iovcnt, offset, flags);
+}
+
+/* ------------------------------------------------------------ write */
+
+ssize_t write(int fd, const void *buf, size_t n)
+{
+	if (!fd_is_stack(fd))
+		return REAL(write)(fd, buf, n);
+	struct iovec iov = {(void *)(uintptr_t)buf, n};
+	return STACK_CALL(fd, socket_send(fd, held, &iov, 1, 0), REAL(write)(fd, buf, n));
+}
+
+ssize_t __write(int fd, const void *buf, size_t n)
+{
+	return write(fd, buf, n);
+}
+
+ssize_t writev(int fd, const struct iovec *iov, int iovcnt)
+{
+	if (!fd_is_stack(fd))
+		return REAL(writev)(fd, iov, iovcnt);
+	return STACK_CALL(fd, socket_send(fd, held, iov, iovcnt, 0), REAL(writev)(fd, iov, iovcnt));
+}
+
+ssize_t pwritev64v2(int fd, const struct iovec *iov, int iovcnt, off64_t offset, int flags)
+{
+	if (!fd_is_stack(fd) || offset != -1)
+		return REAL(pwritev64v2)(fd, iov, iovcnt, offset, flags);
+	int f = rwf_flags(flags);
+	return STACK_CALL(fd, f < 0 ? f : socket_send(fd, held, iov, iovcnt, f),
+			  REAL(pwritev64v2)(fd, iov, iovcnt, offset, flags));
+}
+
+ssize_t pwritev2(int fd, const struct iovec *iov, int iovcnt, off_t offset, int flags)
+{
+	return pwritev64v2(fd, iov, iovcnt, offset, flags);
+}
+
+/* ------------------------------------------------------------ recv */
+
+ssize_t recv(int fd, void *buf, size_t n, int flags)
+{
+	if (!fd_is_stack(fd))
+		return REAL(recv)(fd, buf, n, flags);
+	struct iovec iov = {buf, n};
+	return STACK_CALL(fd, socket_recv(fd, held, &iov, 1, flags), REAL(recv)(fd, buf, n, flags));
+}
+
+ssize_t __recv_chk(int fd, void *buf, size_t n, size_t size, int flags)
+{
+	if (n > size)
+		__chk_fail();
+	return recv(fd, buf, n, flags);
+}
+
+ssize_t recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *sa, socklen_t *len)
+{
+	if (!fd_is_stack(fd))
+		return REAL(recvfrom)(fd, buf, n, flags, sa, len);
+	ssize_t r = recv(fd, buf, n, flags);
+	if (r >= 0 && sa && len)
+		*len = 0; /* tcp(7): the stream has no source addresses */
+	return r;
+}
+
+ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t size, int flags, struct sockaddr *sa,
+		       socklen_t *len)
+{
+	if (n > size)
+		__chk_fail();
+	return recvfrom(fd, buf, n, flags, sa, len);
+}
+
+static int64_t recv_message(int fd, ref d, struct msghdr *m, int flags)
+{
+	int64_t r;
+
+	if (!m)
+		return -EFAULT;
+	if (m->msg_iovlen > INT32_MAX)
+		return -EMSGSIZE;
+	r = socket_recv(fd, d, m->msg_iov, (int)m->msg_iovlen, flags);
+	if (r == -EINVAL && m->msg_iovlen > 1024)
+		return -EMSGSIZE;
+	if (r >= 0) {
+		m->msg_namelen = 0;
+		m->msg_controllen = 0;
+		m->msg_flags = (flags & MSG_CMSG_CLOEXEC) | (flags & MSG_OOB ? MSG_OOB : 0);
+	}
+	return r;
+}
+
+ssize_t recvmsg(int fd, struct msghdr *m, int flags)
+{
+	if (!fd_is_stack(fd))
+		return REAL(recvmsg)(fd, m, flags);
+	return STACK_CALL(fd, recv_message(fd, held, m, flags), REAL(recvmsg)(fd, m, flags));
+}
+
+/* recvmmsg(2): the time-out is looked at between messages only, as there. */
+static int64_t recv_messages(int fd, ref d, struct mmsghdr *v, unsigned int n, int flags, struct timespec *ts)
+{
+	nsec end = NSEC_NEVER, now;
+	unsigned int i = 0;
+	int64_t r = 0;
+
+	if (ts) {
+		if (ts->tv_sec < 0 || ts->tv_nsec < 0 || ts->tv_nsec >= (long)NS_PER_S)
+			return -EINVAL;
+		end = netio_now() + (nsec)ts->tv_sec * NS_PER_S + (nsec)ts->tv_nsec;
+	}
+	while (i < n) {
+		r = recv_message(fd, d, &v[i].msg_hdr, flags & ~MSG_WAITFORONE);
+		if (r < 0)
+			break;
+		v[i++].msg_len = (unsigned int)r;
+		if (flags & MSG_WAITFORONE)
+			flags |= MSG_DONTWAIT;
+		if (!ts)
+			continue;
+		now = netio_now();
+		ts->tv_sec = now < end ? (time_t)((end - now) / NS_PER_S) : 0;
+		ts->tv_nsec = now < end ? (long)((end - now) % NS_PER_S) : 0;
+		if (now >= end)
+			break;
+	}
+	return i ? i : r;
+}
+
+int recvmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags, struct timespec *ts)
+{
+	if (!fd_is_stack(fd))
+		return REAL(recvmmsg)(fd, v, n, flags, ts);
+	return (int)STACK_CALL(fd, recv_messages(fd, held, v, n, flags, ts),
+			       REAL(recvmmsg)(fd, v, n, flags, ts));
+}
+
+/* ------------------------------------------------------------ send */
+
+ssize_t send(int fd, const void *buf, size_t n, int flags)
+{
+	if (!fd_is_stack(fd))
+		return REAL(send)(fd, buf, n, flags);
+	struct iovec iov = {(void *)(uintptr_t)buf, n};
+	return STACK_CALL(fd, socket_send(fd, held, &iov, 1, flags), REAL(send)(fd, buf, n, flags));
+}
+
+ssize_t __send(int fd, const void *buf, size_t n, int flags)
+{
+	return send(fd, buf, n, flags);
+}
+
+/*
+ * MSG_FASTOPEN names the peer: this is a connect() with data. Without a cookie
+ * Linux connects, too, and sends the data after the handshake. True: connected
+ * (or the number was never a stack one): go on with the send.
+ */
+static bool fastopen_connect(int fd, const struct sockaddr *sa, socklen_t len)
+{
+	if (fd_kind(fd) != FD_TCP)
+		return true;
+	return connect(fd, sa, len) == 0;
+}
+
+ssize_t sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *sa, socklen_t len)
+{
+	if (UNLIKELY(flags & MSG_FASTOPEN) && sa && fd_kind(fd) == FD_TCP) {
+		if (!fastopen_connect(fd, sa, len))
+			return -1;
+		return send(fd, buf, n, flags & ~MSG_FASTOPEN);
+	}
+	/* a connected stream ignores the address */
+	return fd_is_stack(fd) ? send(fd, buf, n, flags) : REAL(sendto)(fd, buf, n, flags, sa, len);
+}
+
+static int64_t send_message(int fd, ref d, const struct msghdr *m, int flags)
+{
+	int64_t r;
+
+	if (!m)
+		return -EFAULT;
+	if (m->msg_iovlen > INT32_MAX)
+		return -EMSGSIZE;
+	r = socket_send(fd, d, m->msg_iov, (int)m->msg_iovlen, flags);
+	return r == -EINVAL && m->msg_iovlen > 1024 ? -EMSGSIZE : r;
+}
+
+ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
+{
+	if (UNLIKELY(flags & MSG_FASTOPEN) && m && m->msg_name && fd_kind(fd) == FD_TCP) {
+		if (!fastopen_connect(fd, m->msg_name, m->msg_namelen))
+			return -1;
+		flags &= ~MSG_FASTOPEN;
+	}
+	if (!fd_is_stack(fd))
+		return REAL(sendmsg)(fd, m, flags);
+	return STACK_CALL(fd, send_message(fd, held, m, flags), REAL(sendmsg)(fd, m, flags));
+}
+
+static int64_t send_messages(int fd, ref d, struct mmsghdr *v, unsigned int n, int flags)
+{
+	unsigned int i = 0;
+	int64_t r = 0;
+
+	n = MIN_OF(n, 1024u); /* UIO_MAXIOV: sendmmsg(2) */
+	while (i < n) {
+		size_t want = 0;
+		for (size_t k = 0; k < v[i].msg_hdr.msg_iovlen; k++)
+			want += v[i].msg_hdr.msg_iov[k].iov_len;
+		r = send_message(fd, d, &v[i].msg_hdr, flags);
+		if (r < 0)
+			break;
+		v[i++].msg_len = (unsigned int)r;
+		if ((size_t)r < want)
+			break;
+	}
+	return i ? i : r;
+}
+
+int sendmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags)
+{
+	if (!fd_is_stack(fd))
+		return REAL(sendmmsg)(fd, v, n, flags);
+	return (int)STACK_CALL(fd, send_messages(fd, held, v, n, flags), REAL(sendmmsg)(fd, v, n, flags));
+}
+
+int __sendmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags)
+{
+	return sendmmsg(fd, v, n, flags);
+}
+
+/* ------------------------------------------------------------ sendfile */
+
+static _Atomic(void *) spare_buffer; /* one is kept: no mmap() for each call */
+
+static void *buffer_get(void)
+{
+	void *p = atomic_exchange(&spare_buffer, NULL);
+	return p ? p : pages_get(COPY_BYTES);
+}
+
+static void buffer_put(void *p)
+{
+	p = atomic_exchange(&spare_buffer, p);
+	if (p)
+		pages_put(p, COPY_BYTES);
+}
+
+struct copy {
+	int in;
+	off64_t at;
+	size_t left;
+	uint8_t *buffer;
+};
+
+/* From the file at c->at; advances by what the socket took. */
+static int64_t copy_file(int fd, ref d, struct copy *c)
+{
+	struct stat st;
+	int64_t done = 0, r = 0;
+	off64_t end = fstat(c->in, &st) || !S_ISREG(st.st_mode) ? INT64_MAX : st.st_size;
+
+	while (c->left) {
+		ssize_t n = sys.pread(c->in, c->buffer, MIN_OF(c->left, COPY_BYTES), c->at);
+		if (n <= 0) {
+			r = n ? -errno : 0;
+			break;
+		}
+		bool more = (size_t)n < c->left && c->at + n < end;
+		r = socket_send(fd, d, &(struct iovec){c->buffer, (size_t)n}, 1, more ? MSG_MORE : 0);
+		if (r <= 0)
+			break;
+		done += r;
+		c->at += r;
+		c->left -= (size_t)r;
+		if (r < n)
+			break;
+	}
+	return done ? done : r;
+}
+
+static int64_t stack_sendfile(int fd, ref d, int in, off64_t *offset, size_t count)
+{
+	struct copy c = {.in = in, .left = MIN_OF(count, CALL_MAX)};
+	int64_t r;
+
+	c.at = offset ? *offset : lseek64(in, 0, SEEK_CUR);
+	if (offset && lseek64(in, 0, SEEK_CUR) < 0)
+		return -errno; /* ESPIPE, EBADF */
+	if (c.at < 0)
+		return offset || errno == ESPIPE ? -EINVAL : -errno;
+	if (!c.left)
+		return 0;
+	c.buffer = buffer_get();
+	if (!c.buffer)
+		return -ENOMEM;
+	pthread_cleanup_push(buffer_put, c.buffer);
+	r = copy_file(fd, d, &c);
+	pthread_cleanup_pop(1);
+	if (r > 0 && offset)
+		*offset = c.at;
+	else if (r > 0)
+		lseek64(in, c.at, SEEK_SET);
+	return r;
+}
+
+ssize_t sendfile64(int out, int in, off64_t *offset, size_t count)
+{
+	/* from a stack socket: the placeholder is no file, either; the kernel says so */
+	if (!fd_is_stack(out))
+		return REAL(sendfile64)(out, in, offset, count);
+	return STACK_CALL(out, stack_sendfile(out, held, in, offset, count),
+			  REAL(sendfile64)(out, in, offset, count));
+}
+
+ssize_t sendfile(int out, int in, off_t *offset, size_t count)
+{
+	_Static_assert(sizeof(off_t) == sizeof(off64_t), "a 32-bit off_t needs its own wrapper");
+	return sendfile64(out, in, offset, count);
+}
+
+/* ------------------------------------------------------------ splice */
+
+static bool is_pipe(int fd)
+{
+	struct stat st;
+	return !fstat(fd, &st) && S_ISFIFO(st.st_mode);
+}
+
+/* One read or write of a pipe; without waiting if asked. A pipe too old for RWF_NOWAIT: a page is safe. */
+static int64_t pipe_move(int pipe, bool out, void *buffer, size_t n, bool wait)
+{
+	struct iovec iov = {buffer, n};
+	struct pollfd pfd = {.fd = pipe, .events = out ? POLLOUT : POLLIN};
+	ssize_t r;
+
+	for (;;) {
+		r = out ? REAL(pwritev64v2)(pipe, &iov, 1, -1, RWF_NOWAIT)
+			: REAL(preadv64v2)(pipe, &iov, 1, -1, RWF_NOWAIT);
+		if (r < 0 && errno == EOPNOTSUPP && sys.poll(&pfd, 1, wait ? -1 : 0) == 1) {
+			iov.iov_len = MIN_OF(n, 4096u);
+			r = out ? sys.writev(pipe, &iov, 1) : sys.readv(pipe, &iov, 1);
+		}
+		if (r >= 0)
+			return r;
+		if (errno != EAGAIN || !wait)
+			return -errno;
+		if (sys.poll(&pfd, 1, -1) < 0)
+			return -errno;
+	}
+}
+
+/* Socket to pipe: look first, take from the socket what the pipe took. */
+static int64_t splice_in(int fd, ref d, int pipe, void *buffer, size_t n, bool wait)
+{
+	struct iovec iov = {buffer, n};
+	int64_t r = socket_recv(fd, d, &iov, 1, MSG_PEEK), took;
+
+	if (r <= 0)
+		return r;
+	r = pipe_move(pipe, true, buffer, (size_t)r, wait);
+	if (r <= 0)
+		return r;
+	iov.iov_len = (size_t)r;
+	took = socket_recv(fd, d, &iov, 1, MSG_TRUNC | MSG_DONTWAIT);
+	return took < 0 ? took : r;
+}
+
+/* The bytes at the head of a pipe, without taking them. */
+static int64_t pipe_peek(int pipe, void *buffer, size_t n)
+{
+	int copy[2];
+	int64_t r;
+
+	if (pipe2(copy, O_CLOEXEC | O_NONBLOCK))
+		return -errno;
+	r = tee(pipe, copy[1], n, SPLICE_F_NONBLOCK);
+	r = r > 0 ? sys.read(copy[0], buffer, n) : r;
+	r = r < 0 ? -errno : r;
+	sys.close(copy[0]);
+	sys.close(copy[1]);
+	return r;
+}
+
+/* Pipe to socket. A socket that does not block may take less: then look first, as above. */
+static int64_t splice_out(int fd, ref d, int pipe, void *buffer, size_t n, unsigned int flags)
+{
+	bool wait = !(flags & SPLICE_F_NONBLOCK) && !(sys.fcntl(pipe, F_GETFL) & O_NONBLOCK);
+	bool peek = atomic_load(&description_of(d)->nonblock);
+	struct pollfd pfd = {.fd = pipe, .events = POLLIN};
+	int more = flags & SPLICE_F_MORE ? MSG_MORE : 0;
+	int64_t r;
+
+	if (peek) {
+		if (wait && sys.poll(&pfd, 1, -1) < 0)
+			return -errno;
+		r = pipe_peek(pipe, buffer, n);
+	} else {
+		r = pipe_move(pipe, false, buffer, n, wait);
+	}
+	if (r <= 0)
+		return r;
+	r = socket_send(fd, d, &(struct iovec){buffer, (size_t)r}, 1, more);
+	if (r > 0 && peek)
+		pipe_move(pipe, false, buffer, (size_t)r, false);
+	return r;
+}
+
+static int64_t stack_splice(int in, int out, ref d, bool to_socket, size_t n, unsigned int flags)
+{
+	int pipe = to_socket ? in : out;
+	bool wait = !(flags & SPLICE_F_NONBLOCK) && !(sys.fcntl(pipe, F_GETFL) & O_NONBLOCK);
+	void *buffer;
+	int64_t r;
+
+	if (flags & ~(SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT) || !is_pipe(pipe))
+		return -EINVAL;
+	if (!n)
+		return 0;
+	buffer = buffer_get();
+	if (!buffer)
+		return -ENOMEM;
+	pthread_cleanup_push(buffer_put, buffer);
+	r = to_socket ? splice_out(out, d, pipe, buffer, MIN_OF(n, COPY_BYTES), flags)
+		      : splice_in(in, d, pipe, buffer, MIN_OF(n, COPY_BYTES), wait);
+	pthread_cleanup_pop(1);
+	return r;
+}
+
+ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, size_t n, unsigned int flags)
+{
+	/* an offset for a socket or a pipe: the kernel answers ESPIPE */
+	if ((!fd_is_stack(in) && !fd_is_stack(out)) || off_in || off_out)
+		return REAL(splice)(in, off_in, out, off_out, n, flags);
+	if (fd_is_stack(in))
+		return STACK_CALL(in, stack_splice(in, out, held, false, n, flags),
+				  REAL(splice)(in, off_in, out, off_out, n, flags));
+	return STACK_CALL(out, stack_splice(in, out, held, true, n, flags),
+			  REAL(splice)(in, off_in, out, off_out, n, flags));
+}

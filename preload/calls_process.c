@@ -1,0 +1,34 @@
+/*
+ * calls_process.c - wrappers: the ends and beginnings of a process that run no
+ * hook of libc's.
+ *
+ * fork() and what is built on it run pthread_atfork's handlers, exit() and
+ * return from main our destructor (process.c); these here run neither.
+ */
+#include "preload/calls.h"
+#include "preload/process.h"
+
+pid_t _Fork(void)
+{
+	pid_t pid;
+
+	atomic_fetch_add(&process.fork_count, 1);
+	pid = REAL(_Fork)();
+	if (!pid)
+		process_child();
+	return pid;
+}
+
+void _exit(int status)
+{
+	process_drain();
+	for (;;)
+		REAL(_exit)(status);
+}
+
+void _Exit(int status)
+{
+	process_drain();
+	for (;;)
+		REAL(_Exit)(status);
+}

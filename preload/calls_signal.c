@@ -1,0 +1,78 @@
+/*
+ * calls_signal.c - wrappers: the calls that set signal dispositions.
+ *
+ * signal.c has the application's view and goes to libc until the first stack
+ * socket; here only the shapes differ.
+ */
+#include "preload/calls.h"
+
+int sigaction(int sig, const struct sigaction *act, struct sigaction *old)
+{
+	int saved_errno = errno;
+	return (int)result(signal_action(sig, act, old), saved_errno);
+}
+
+int __sigaction(int sig, const struct sigaction *act, struct sigaction *old)
+{
+	return sigaction(sig, act, old);
+}
+
+/* The old handler, or SIG_ERR and errno. */
+static sighandler_t handler_result(int r, sighandler_t old, int saved_errno)
+{
+	return result(r, saved_errno) < 0 ? SIG_ERR : old;
+}
+
+sighandler_t signal(int sig, sighandler_t handler)
+{
+	int saved_errno = errno;
+	sighandler_t old = SIG_DFL;
+	int r = signal_bsd(sig, handler, &old);
+
+	return handler_result(r, old, saved_errno);
+}
+
+sighandler_t bsd_signal(int sig, sighandler_t handler)
+{
+	return signal(sig, handler);
+}
+
+sighandler_t ssignal(int sig, sighandler_t handler)
+{
+	return signal(sig, handler);
+}
+
+sighandler_t sysv_signal(int sig, sighandler_t handler)
+{
+	int saved_errno = errno;
+	sighandler_t old = SIG_DFL;
+	int r = signal_sysv(sig, handler, &old);
+
+	return handler_result(r, old, saved_errno);
+}
+
+sighandler_t __sysv_signal(int sig, sighandler_t handler)
+{
+	return sysv_signal(sig, handler);
+}
+
+sighandler_t sigset(int sig, sighandler_t handler)
+{
+	int saved_errno = errno;
+	sighandler_t old = SIG_DFL;
+	int r = signal_set(sig, handler, &old);
+
+	return handler_result(r, old, saved_errno);
+}
+
+int sigignore(int sig)
+{
+	int saved_errno = errno;
+	return (int)result(signal_ignore(sig), saved_errno);
+}
+
+int siginterrupt(int sig, int on)
+{
+	int saved_errno = errno;
+	return (int)result(signal_interrupt(sig, on), saved_errno);
+}

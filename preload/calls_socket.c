@@ -1,0 +1,166 @@
+/*
+ * calls_socket.c - wrappers: making, naming and setting up sockets.
+ */
+#include <netinet/in.h>
+#include <linux/sockios.h>
+
+#include "preload/calls.h"
+#include "preload/fdtable.h"
+#include "preload/process.h"
+#include "preload/socket.h"
+
+int socket(int domain, int type, int protocol)
+{
+	int fd = REAL(socket)(domain, type, protocol);
+
+	if (fd < 0)
+		return fd;
+	if ((domain == AF_INET || domain == AF_INET6) &&
+	    (type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) == SOCK_STREAM &&
+	    (protocol == 0 || protocol == IPPROTO_TCP)) {
+		process_init();
+		if (!the_config.off && !atomic_load(&process.finished)) {
+			fd_install_tcp(fd, domain == AF_INET6);
+			return fd;
+		}
+	}
+	fd_forget(fd);
+	return fd;
+}
+
+int bind(int fd, const struct sockaddr *sa, socklen_t len)
+{
+	int saved_errno = errno;
+
+	switch (fd_kind(fd)) {
+	case FD_TCP:
+		return (int)result(socket_bind(fd, sa, len), saved_errno);
+	case FD_STREAM:
+		return (int)result(-EINVAL, saved_errno); /* it has its address */
+	default:
+		return REAL(bind)(fd, sa, len);
+	}
+}
+
+int listen(int fd, int backlog)
+{
+	int saved_errno = errno;
+
+	switch (fd_kind(fd)) {
+	case FD_TCP:
+	case FD_LISTENER:
+		return (int)result(socket_listen(fd, backlog), saved_errno);
+	case FD_STREAM:
+		return (int)result(-EINVAL, saved_errno); /* connected */
+	default:
+		return REAL(listen)(fd, backlog);
+	}
+}
+
+int accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags)
+{
+	if (fd_is_stack(fd))
+		return (int)STACK_CALL(fd, socket_accept(fd, held, sa, len, flags),
+				       REAL(accept4)(fd, sa, len, flags));
+	int r = REAL(accept4)(fd, sa, len, flags);
+	if (UNLIKELY(r >= 0 && the_stack))
+		fd_forget(r);
+	return r;
+}
+
+int accept(int fd, struct sockaddr *sa, socklen_t *len)
+{
+	if (fd_is_stack(fd))
+		return accept4(fd, sa, len, 0);
+	int r = REAL(accept)(fd, sa, len);
+	if (UNLIKELY(r >= 0 && the_stack))
+		fd_forget(r);
+	return r;
+}
+
+int connect(int fd, const struct sockaddr *sa, socklen_t len)
+{
+	int saved_errno = errno;
+
+	switch (fd_kind(fd)) {
+	case FD_TCP:
+	case FD_STREAM:
+		return (int)result(socket_connect(fd, sa, len), saved_errno);
+	default:
+		return REAL(connect)(fd, sa, len);
+	}
+}
+
+int __connect(int fd, const struct sockaddr *sa, socklen_t len)
+{
+	return connect(fd, sa, len);
+}
+
+/* Both halves of a listener; the kernel's checks the argument. */
+static int listener_shutdown(int fd, ref d, int how)
+{
+	if (REAL(shutdown)(fd, how))
+		return -errno;
+	socket_shutdown(d, how);
+	return 0;
+}
+
+int shutdown(int fd, int how)
+{
+	if (fd_kind(fd) == FD_LISTENER)
+		return (int)STACK_CALL(fd, listener_shutdown(fd, held, how), REAL(shutdown)(fd, how));
+	if (fd_is_stack(fd))
+		return (int)STACK_CALL(fd, socket_shutdown(held, how), REAL(shutdown)(fd, how));
+	return REAL(shutdown)(fd, how);
+}
+
+/* A listener's names are the kernel's: it has the real socket. */
+int getsockname(int fd, struct sockaddr *sa, socklen_t *len)
+{
+	if (fd_is_stack(fd) && fd_kind(fd) != FD_LISTENER)
+		return (int)STACK_CALL(fd, socket_names(held, false, sa, len),
+				       REAL(getsockname)(fd, sa, len));
+	return REAL(getsockname)(fd, sa, len);
+}
+
+int getpeername(int fd, struct sockaddr *sa, socklen_t *len)
+{
+	if (fd_is_stack(fd) && fd_kind(fd) != FD_LISTENER)
+		return (int)STACK_CALL(fd, socket_names(held, true, sa, len), REAL(getpeername)(fd, sa, len));
+	return REAL(getpeername)(fd, sa, len);
+}
+
+int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
+{
+	if (fd_is_stack(fd))
+		return (int)STACK_CALL(fd, socket_get_option(fd, held, level, name, value, len),
+				       REAL(getsockopt)(fd, level, name, value, len));
+	return REAL(getsockopt)(fd, level, name, value, len);
+}
+
+int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+{
+	int r;
+
+	if (fd_is_stack(fd))
+		return (int)STACK_CALL(fd, socket_set_option(fd, held, level, name, value, len),
+				       REAL(setsockopt)(fd, level, name, value, len));
+	r = REAL(setsockopt)(fd, level, name, value, len);
+	if (!r && fd_kind(fd) == FD_TCP) {
+		int saved_errno = errno;
+		option_touched(fd, level, name);
+		errno = saved_errno;
+	}
+	return r;
+}
+
+int sockatmark(int fd)
+{
+	int mark = 0, r;
+
+	if (!fd_is_stack(fd))
+		return REAL(sockatmark)(fd);
+	r = (int)STACK_CALL(fd, socket_ioctl(fd, held, SIOCATMARK, &mark),
+			    REAL(ioctl)(fd, SIOCATMARK, &mark));
+	return r < 0 ? r : mark;
+}

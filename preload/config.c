@@ -1,0 +1,834 @@
+/*
+ * config.c - the configuration: built-in values, utcp.conf, UTCP_* variables.
+ *
+ * One table (settings[]) says what can be set; the variable of a key is
+ * "UTCP_" and the key in capitals. The launcher checks its options with the
+ * same functions and hands them on as variables, so the order is: option,
+ * variable, file, built-in value. Only rules add up: those of the variable
+ * stand before those of the file, and the first match wins.
+ *
+ * Everything is strict: a value that is not understood is an error that names
+ * its place ("UTCP_ADDR", "/etc/utcp.conf:3"), never a guess.
+ *
+ * It runs inside a foreign program, perhaps in its first connect(): files are
+ * read by system calls, memory comes from mmap(), nothing is printed here.
+ * Place in the flow: init.c and utcp.c -> here.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "preload/preload.h"
+
+#define FILE_MAX 65536 /* a longer utcp.conf is a mistake */
+
+/* Where an error is told: why[0..len), begun with the place of the value. */
+struct complaint {
+	char *why;
+	size_t len;
+	const char *where;
+};
+
+__attribute__((format(printf, 2, 3))) static int bad(const struct complaint *w, const char *fmt, ...)
+{
+	va_list ap;
+	int n = 0;
+
+	if (w->where && w->where[0])
+		n = log_format(w->why, w->len, "%s: ", w->where);
+	if (n >= 0 && (size_t)n < w->len) {
+		va_start(ap, fmt);
+		log_vformat(w->why + n, w->len - (size_t)n, fmt, &ap);
+		va_end(ap);
+	}
+	return -EINVAL;
+}
+
+/* ------------------------------------------------------------------ small parsers */
+
+static bool is_space(char c)
+{
+	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+/* Decimal digits only, at most max. The number or -1. */
+static int64_t number_parse(const char *s, size_t n, uint32_t max)
+{
+	uint64_t v = 0;
+
+	if (n == 0 || n > 10)
+		return -1;
+	for (size_t i = 0; i < n; i++) {
+		if (s[i] < '0' || s[i] > '9')
+			return -1;
+		v = v * 10 + (uint64_t)(s[i] - '0');
+	}
+	return v <= max ? (int64_t)v : -1;
+}
+
+/* An IPv4 or IPv6 address of n characters. */
+static bool addr_parse(const char *s, size_t n, struct ipaddr *out)
+{
+	char text[INET6_ADDRSTRLEN];
+	uint8_t v4[4];
+
+	if (n == 0 || n >= sizeof text)
+		return false;
+	memcpy(text, s, n);
+	text[n] = '\0';
+	if (inet_pton(AF_INET, text, v4) == 1) {
+		*out = ipaddr_from_v4(v4);
+		return true;
+	}
+	return inet_pton(AF_INET6, text, out->b) == 1;
+}
+
+static bool bit_is_set(const struct ipaddr *a, unsigned bit)
+{
+	return a->b[bit / 8] & (0x80u >> (bit % 8));
+}
+
+static void addr_show(const struct ipaddr *a, char *out, size_t len)
+{
+	char text[INET6_ADDRSTRLEN] = "";
+
+	if (ipaddr_is_v4(a))
+		inet_ntop(AF_INET, a->b + 12, text, sizeof text);
+	else
+		inet_ntop(AF_INET6, a->b, text, sizeof text);
+	log_format(out, len, "%s", text);
+}
+
+/* ------------------------------------------------------------------ one function per kind of value */
+
+struct setting {
+	const char *key, *variable;
+	int (*set)(struct config *c, const struct setting *s, const char *v, const struct complaint *w);
+	void (*show)(const struct config *c, const struct setting *s, char *out, size_t len);
+	size_t offset; /* of the field, for the generic kinds */
+	uint32_t min, max;
+	const char *what; /* completes "not ..." */
+};
+
+static void *field(const struct config *c, const struct setting *s)
+{
+	return (char *)(uintptr_t)c + s->offset;
+}
+
+static int set_text(struct config *c, const struct setting *s, const char *v, const struct complaint *w)
+{
+	size_t n = strlen(v);
+
+	if (n >= s->max)
+		return bad(w, "too long; at most %u characters", s->max - 1);
+	memcpy(field(c, s), v, n + 1);
+	return 0;
+}
+
+static void show_text(const struct config *c, const struct setting *s, char *out, size_t len)
+{
+	log_format(out, len, "%s", (const char *)field(c, s));
+}
+
+static int set_number(struct config *c, const struct setting *s, const char *v, const struct complaint *w)
+{
+	int64_t n = number_parse(v, strlen(v), s->max);
+
+	if (n < (int64_t)s->min)
+		return bad(w, "'%.32s' is not %s; write a number from %u to %u", v, s->what, s->min, s->max);
+	*(uint32_t *)field(c, s) = (uint32_t)n;
+	return 0;
+}
+
+static void show_number(const struct config *c, const struct setting *s, char *out, size_t len)
+{
+	log_format(out, len, "%u", *(uint32_t *)field(c, s));
+}
+
+static int set_require(struct config *c, const struct setting *s, const char *v, const struct complaint *w)
+{
+	(void)s;
+	if ((v[0] != '0' && v[0] != '1') || v[1])
+		return bad(w, "'%.32s' is neither yes nor no; write 1 or 0", v);
+	c->require = v[0] == '1';
+	return 0;
+}
+
+static void show_require(const struct config *c, const struct setting *s, char *out, size_t len)
+{
+	(void)s;
+	log_format(out, len, "%d", c->require);
+}
+
+/* What the launcher asks the library to say at exit: -q 0, without an option 1, -v 2. */
+static int set_report(struct config *c, const struct setting *s, const char *v, const struct complaint *w)
+{
+	(void)s;
+	if (v[0] < '0' || v[0] > '2' || v[1])
+		return bad(w, "'%.32s' is no level of reporting; write 0, 1 or 2", v);
+	c->quiet = v[0] == '0';
+	c->verbose = v[0] == '2';
+	return 0;
+}
+
+static void show_report(const struct config *c, const struct setting *s, char *out, size_t len)
+{
+	(void)s;
+	log_format(out, len, "%d", c->quiet ? 0 : c->verbose ? 2 : 1);
+}
+
+static int set_device(struct config *c, const struct setting *s, const char *v, const struct complaint *w)
+{
+	static const char *const kinds[] = {"tap:", "packet:", "mem:"};
+	size_t n = 0;
+
+	(void)s;
+	c->off = strcmp(v, "none") == 0;
+	if (c->off)
+		return 0;
+	for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
+		if (!strncmp(v, kinds[i], strlen(kinds[i])))
+			n = strlen(kinds[i]);
+	if (!n)
+		return bad(w, "'%.64s' is no device; write tap:NAME, packet:INTERFACE or none", v);
+	/* IFNAMSIZ counts the final zero; the kernel refuses '/', ':' and white space in names. */
+	size_t name = strlen(v + n);
+	if (name == 0 || name > 15 || strpbrk(v + n, "/: \t%") || !strcmp(v + n, ".") || !strcmp(v + n, ".."))
+		return bad(w, "'%.64s' is no interface name; use 1 to 15 characters without / : %% or spaces",
+			   v + n);
+	log_format(c->net.device, sizeof c->net.device, "%s", v);
+	return 0;
+}
+
+static void show_device(const struct config *c, const struct setting *s, char *out, size_t len)
+{
+	(void)s;
+	log_format(out, len, "%s", c->off ? "none" : c->net.device);
+}
+
+/* Usable as one host's own IPv4 address? */
+static bool addr_is_host(const struct ipaddr *a)
+{
+	const uint8_t *b = a->b + 12;
+
+	return ipaddr_is_v4(a) && b[0] != 0 && b[0] != 127 && b[0] < 224;
+}
+
+static int set_addr(struct config *c, const struct setting *s, const char *v, const struct complaint *w)
+{
+	const char *slash = strchr(v, '/');
+	struct ipaddr a;
+	int64_t len;
+	bool zeros = true, ones = true;
+
+	(void)s;
+	if (!addr_parse(v, slash ? (size_t)(slash - v) : strlen(v), &a))
+		return bad(w, "'%.64s' is no address; write it as in 10.77.0.2/24", v);
+	if (!ipaddr_is_v4(&a))
+		return bad(w, "%.64s: the stack speaks IPv4 on the wire; give it an IPv4 address", v);
+	if (!slash)
+		return bad(w, "%.64s has no prefix length; write %.64s/24", v, v);
+	len = number_parse(slash + 1, strlen(slash + 1), 32);
+	if (len < 1)
+		return bad(w, "'%.16s' is no prefix length; write 1 to 32", slash + 1);
+	for (unsigned bit = 96 + (unsigned)len; bit < 128; bit++) {
+		zeros &= !bit_is_set(&a, bit);
+		ones &= bit_is_set(&a, bit);
+	}
+	/* RFC 3021: both addresses of a /31 are hosts. */
+	if (!addr_is_host(&a) || (len < 31 && (zeros || ones)))
+		return bad(w, "%.64s is no host's address; choose one inside the network", v);
+	c->net.stack.addr = a;
+	c->net.stack.prefix_len = (uint8_t)len;
+	return 0;
+}
+
+static void show_addr(const struct config *c, const struct setting *s, char *out, size_t len)
+{
+	char text[64];
+
+	(void)s;
+	out[0] = '\0';
+	if (ipaddr_is_any(&c->net.stack.addr))
+		return;
+	addr_show(&c->net.stack.addr, text, sizeof text);
+	log_format(out, len, "%s/%u", text, c->net.stack.prefix_len);
+}
+
+static int set_gateway(struct config *c, const struct setting *s, const char *v, const struct complaint *w)
+{
+	struct ipaddr a;
+
+	(void)s;
+	if (!addr_parse(v, strlen(v), &a) || !addr_is_host(&a))
+		return bad(w, "'%.64s' is no gateway; write an IPv4 address as in 10.77.0.1", v);
+	c->net.stack.gateway = a;
+	return 0;
+}
+
+static void show_gateway(const struct config *c, const struct setting *s, char *out, size_t len)
+{
+	(void)s;
+	out[0] = '\0';
+	if (!ipaddr_is_any(&c->net.stack.gateway))
+		addr_show(&c->net.stack.gateway, out, len);
+}
+
+static int hex_digit(char ch)
+{
+	if (ch >= '0' && ch <= '9')
+		return ch - '0';
+	if (ch >= 'a' && ch <= 'f')
+		return ch - 'a' + 10;
+	if (ch >= 'A' && ch <= 'F')
+		return ch - 'A' + 10;
+	return -1;
+}
+
+static int set_mac(struct config *c, const struct setting *s, const char *v, const struct complaint *w)
+{
+	uint8_t mac[6], any = 0;
+
+	(void)s;
+	if (strlen(v) != 17)
+		return bad(w, "'%.32s' is no MAC address; write it as in 02:00:00:00:00:02", v);
+	for (int i = 0; i < 6; i++) {
+		int hi = hex_digit(v[3 * i]), lo = hex_digit(v[3 * i + 1]);
+
+		if (hi < 0 || lo < 0 || (i < 5 && v[3 * i + 2] != ':'))
+			return bad(w, "'%.32s' is no MAC address; write it as in 02:00:00:00:00:02", v);
+		mac[i] = (uint8_t)(hi << 4 | lo);
+		any |= mac[i];
+	}
+	if (!any || mac[0] & 1)
+		return bad(w, "%.32s is no single station's address; write it as in 02:00:00:00:00:02", v);
+	memcpy(c->net.stack.mac, mac, 6);
+	c->net.mac_set = true;
+	return 0;
+}
+
+static void show_mac(const struct config *c, const struct setting *s, char *out, size_t len)
+{
+	const uint8_t *m = c->net.stack.mac;
+
+	(void)s;
+	out[0] = '\0';
+	if (c->net.mac_set)
+		log_format(out, len, "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+}
+
+static int set_mtu(struct config *c, const struct setting *s, const char *v, const struct complaint *w)
+{
+	int64_t n = number_parse(v, strlen(v), s->max);
+
+	if (n < (int64_t)s->min)
+		return bad(w, "'%.32s' is not %s; write a number from %u to %u", v, s->what, s->min, s->max);
+	c->net.stack.mtu = (uint16_t)n;
+	c->net.mtu_set = true;
+	return 0;
+}
+
+static void show_mtu(const struct config *c, const struct setting *s, char *out, size_t len)
+{
+	(void)s;
+	out[0] = '\0';
+	if (c->net.mtu_set)
+		log_format(out, len, "%u", c->net.stack.mtu);
+}
+
+static int set_cc(struct config *c, const struct setting *s, const char *v, const struct complaint *w)
+{
+	int cc = stack_cc_by_name(v, strlen(v));
+
+	(void)s;
+	if (cc < 0)
+		return bad(w, "'%.32s' is no congestion control of the stack; write cubic or reno", v);
+	c->net.stack.cc = (uint8_t)cc;
+	return 0;
+}
+
+static void show_cc(const struct config *c, const struct setting *s, char *out, size_t len)
+{
+	(void)s;
+	log_format(out, len, "%s", stack_cc_name(c->net.stack.cc));
+}
+
+static int set_snaplen(struct config *c, const struct setting *s, const char *v, const struct complaint *w)
+{
+	int64_t n = number_parse(v, strlen(v), s->max);
+
+	/* Less than Ethernet, IPv4 and TCP headers shows nothing of TCP. */
+	if (n < 0 || (n > 0 && n < (int64_t)s->min))
+		return bad(w, "'%.32s' is not %s; write 0 (whole frames) or %u to %u", v, s->what, s->min,
+			   s->max);
+	c->net.pcap_snaplen = (uint32_t)n;
+	return 0;
+}
+
+/* ------------------------------------------------------------------ rules */
+
+struct word {
+	const char *s;
+	size_t n;
+};
+
+static struct word next_word(const char **p, const char *end)
+{
+	struct word w;
+
+	while (*p < end && is_space(**p))
+		(*p)++;
+	w.s = *p;
+	while (*p < end && !is_space(**p))
+		(*p)++;
+	w.n = (size_t)(*p - w.s);
+	return w;
+}
+
+static bool word_is(struct word w, const char *text)
+{
+	return w.n == strlen(text) && !memcmp(w.s, text, w.n);
+}
+
+/* "80" or "8000-8080"; nothing: every port. */
+static int rule_ports(struct rule *r, const char *s, const char *end, const struct complaint *w)
+{
+	const char *dash = memchr(s, '-', (size_t)(end - s));
+	int64_t first = number_parse(s, (size_t)((dash ? dash : end) - s), 65535);
+	int64_t last = dash ? number_parse(dash + 1, (size_t)(end - dash - 1), 65535) : first;
+
+	if (first < 0 || last < 0)
+		return bad(w, "'%.*s' are no ports; write 80 or 8000-8080", (int)MIN_OF(end - s, 32), s);
+	if (first > last)
+		return bad(w, "ports '%.*s' run backwards; write the smaller one first", (int)(end - s), s);
+	r->port_first = (uint16_t)first;
+	r->port_last = (uint16_t)last;
+	return 0;
+}
+
+/* addr/len[:ports]; an IPv6 address may stand in brackets, and must when ports follow it without a length. */
+static int rule_network(struct rule *r, struct word t, const struct complaint *w)
+{
+	const char *s = t.s, *end = t.s + t.n, *addr = s, *addr_end, *p;
+	int shown = (int)MIN_OF(t.n, (size_t)64);
+	int64_t len;
+
+	if (*s == '[') {
+		addr = s + 1;
+		addr_end = memchr(s, ']', t.n);
+		if (!addr_end)
+			return bad(w, "'%.*s' lacks its ']'; write it as in [2001:db8::]/32:443", shown, s);
+		p = addr_end + 1;
+	} else {
+		const char *slash = memchr(s, '/', t.n), *stop = slash ? slash : end;
+		const char *colon = memchr(s, ':', (size_t)(stop - s));
+
+		/* Two colons before any slash: an IPv6 address without brackets. */
+		if (colon && memchr(colon + 1, ':', (size_t)(stop - colon - 1)))
+			colon = NULL;
+		p = addr_end = slash ? slash : colon ? colon : end;
+	}
+	if (addr_end < addr || !addr_parse(addr, (size_t)(addr_end - addr), &r->net))
+		return bad(w, "'%.*s' is no address; write it as in 10.0.0.0/8:80", shown, s);
+	unsigned base = ipaddr_is_v4(&r->net) ? 96 : 0;
+	r->prefix_len = 128;
+	if (p < end && *p == '/') {
+		const char *colon = memchr(p, ':', (size_t)(end - p)), *stop = colon ? colon : end;
+
+		len = number_parse(p + 1, (size_t)(stop - p - 1), 128 - base);
+		if (len < 0)
+			return bad(w, "'%.*s' has no right prefix length; write /0 to /%u", shown, s,
+				   128 - base);
+		r->prefix_len = (uint8_t)(base + (unsigned)len);
+		p = stop;
+	}
+	for (unsigned bit = r->prefix_len; bit < 128; bit++)
+		if (bit_is_set(&r->net, bit))
+			return bad(w, "%.*s has bits beyond its prefix; clear them or lengthen the prefix",
+				   shown, s);
+	if (p == end)
+		return 0;
+	if (*p != ':')
+		return bad(w, "'%.*s' is no network; write it as in 10.0.0.0/8:80", shown, s);
+	return rule_ports(r, p + 1, end, w);
+}
+
+/* use stack|kernel client|server addr/len[:ports] */
+static int rule_parse(struct config *c, const char *s, const char *end, const struct complaint *w)
+{
+	struct rule r = {.port_first = 0, .port_last = 65535};
+	struct word use = next_word(&s, end), where, who, net, more;
+	int err;
+
+	if (!use.n)
+		return 0;
+	where = next_word(&s, end);
+	who = next_word(&s, end);
+	net = next_word(&s, end);
+	more = next_word(&s, end);
+	if (!word_is(use, "use"))
+		return bad(w, "'%.*s' begins no rule; write: use stack|kernel client|server ADDR/LEN[:PORTS]",
+			   (int)MIN_OF(use.n, (size_t)32), use.s);
+	r.to_stack = word_is(where, "stack");
+	if (!r.to_stack && !word_is(where, "kernel"))
+		return bad(w, "'use %.*s' is no rule; write use stack or use kernel",
+			   (int)MIN_OF(where.n, (size_t)32), where.s);
+	r.server = word_is(who, "server");
+	if (!r.server && !word_is(who, "client"))
+		return bad(w, "'use %.*s %.*s' is no rule; write client or server there", (int)where.n,
+			   where.s, (int)MIN_OF(who.n, (size_t)32), who.s);
+	if (!net.n)
+		return bad(w, "the rule names no network; write it as in 10.0.0.0/8:80");
+	if (more.n)
+		return bad(w, "'%.*s' is too much for one rule; separate rules by ';'",
+			   (int)MIN_OF(more.n, (size_t)32), more.s);
+	err = rule_network(&r, net, w);
+	if (err)
+		return err;
+	if (c->rule_count == RULES_MAX)
+		return bad(w, "more than %d rules; join networks", RULES_MAX);
+	c->rules[c->rule_count++] = r;
+	return 0;
+}
+
+static int rules_parse(struct config *c, const char *text, const struct complaint *w)
+{
+	const char *p = text;
+	int err = 0;
+
+	while (*p && !err) {
+		size_t n = strcspn(p, ";\n");
+
+		err = rule_parse(c, p, p + n, w);
+		p += n + (p[n] != '\0');
+	}
+	return err;
+}
+
+int config_parse_rules(struct config *c, const char *text, char *why, size_t why_len)
+{
+	struct complaint w = {why, why_len, NULL};
+
+	return rules_parse(c, text, &w);
+}
+
+static int set_rules(struct config *c, const struct setting *s, const char *v, const struct complaint *w)
+{
+	(void)s;
+	return rules_parse(c, v, w);
+}
+
+static void show_rules(const struct config *c, const struct setting *s, char *out, size_t len)
+{
+	size_t at = 0;
+
+	(void)s;
+	out[0] = '\0';
+	for (int i = 0; i < c->rule_count && at < len; i++) {
+		const struct rule *r = &c->rules[i];
+		bool v4 = ipaddr_is_v4(&r->net) && r->prefix_len >= 96;
+		char net[64];
+
+		addr_show(&r->net, net, sizeof net);
+		at += (size_t)log_format(out + at, len - at, "%suse %s %s %s/%u", i ? "; " : "",
+					 r->to_stack ? "stack" : "kernel", r->server ? "server" : "client",
+					 net, r->prefix_len - (v4 ? 96u : 0u));
+		if (at < len && (r->port_first > 0 || r->port_last < 65535))
+			at += (size_t)log_format(out + at, len - at, ":%u-%u", r->port_first, r->port_last);
+	}
+}
+
+/* ------------------------------------------------------------------ the table */
+
+#define TEXT(f)                                                                                              \
+	.set = set_text, .show = show_text, .offset = offsetof(struct config, f),                            \
+	.max = sizeof((struct config *)0)->f
+#define NUMBER(f) .set = set_number, .show = show_number, .offset = offsetof(struct config, f)
+
+static const struct setting settings[] = {
+    {"dev", "UTCP_DEV", .set = set_device, .show = show_device},
+    {"addr", "UTCP_ADDR", .set = set_addr, .show = show_addr},
+    {"gw", "UTCP_GW", .set = set_gateway, .show = show_gateway},
+    {"mac", "UTCP_MAC", .set = set_mac, .show = show_mac},
+    /* RFC 791: every link carries 68 bytes; a TAP takes at most 65521. */
+    {"mtu", "UTCP_MTU", .set = set_mtu, .show = show_mtu, .min = 68, .max = 65521, .what = "an MTU"},
+    {"pcap", "UTCP_PCAP", TEXT(net.pcap_path)},
+    {"pcap_filter", "UTCP_PCAP_FILTER", TEXT(net.pcap_filter)},
+    {"pcap_snaplen", "UTCP_PCAP_SNAPLEN", .set = set_snaplen, .show = show_number,
+     .offset = offsetof(struct config, net.pcap_snaplen), .min = 54, .max = 262144,
+     .what = "a snapshot length"},
+    {"cc", "UTCP_CC", .set = set_cc, .show = show_cc},
+    {"rules", "UTCP_RULES", .set = set_rules, .show = show_rules},
+    {"require", "UTCP_REQUIRE", .set = set_require, .show = show_require},
+    {"log", "UTCP_LOG", TEXT(log_path)},
+    {"exit_drain", "UTCP_EXIT_DRAIN", NUMBER(exit_drain_ms), .max = 3600000,
+     .what = "a time in milliseconds"},
+    {"spin_us", "UTCP_SPIN_US", NUMBER(net.spin_us), .max = 1000000, .what = "a time in microseconds"},
+    {"stats", "UTCP_STATS", TEXT(stats_path)},
+    {"report", "UTCP_REPORT", .set = set_report, .show = show_report},
+    {"test_pause", "UTCP_TEST_PAUSE", NUMBER(net.test_pause_us), .max = 10000000,
+     .what = "a time in microseconds"},
+};
+
+static int setting_find(const char *key, size_t n)
+{
+	for (size_t i = 0; i < ARRAY_LEN(settings); i++)
+		if (strlen(settings[i].key) == n && !memcmp(settings[i].key, key, n))
+			return (int)i;
+	return n == 4 && !memcmp(key, "rule", 4) ? setting_find("rules", 5) : -1;
+}
+
+int config_set(struct config *c, const char *key, const char *value, const char *where, char *why,
+	       size_t why_len)
+{
+	struct complaint w = {why, why_len, where};
+	int i = setting_find(key, strlen(key));
+
+	if (i < 0)
+		return bad(&w, "no setting is named '%.32s'; see utcp.conf(5)", key);
+	return settings[i].set(c, &settings[i], value, &w);
+}
+
+bool config_show(const struct config *c, int i, const char **key, const char **variable, char *value,
+		 size_t value_len)
+{
+	if (i < 0 || (size_t)i >= ARRAY_LEN(settings))
+		return false;
+	*key = settings[i].key;
+	*variable = settings[i].variable;
+	settings[i].show(c, &settings[i], value, value_len);
+	return true;
+}
+
+/* ------------------------------------------------------------------ utcp.conf */
+
+/* [s, end) without white space at both ends and without a comment. */
+static struct word line_trim(const char *s, const char *end)
+{
+	for (const char *p = s; p < end; p++)
+		if (*p == '#' && (p == s || is_space(p[-1]))) {
+			end = p;
+			break;
+		}
+	while (s < end && is_space(*s))
+		s++;
+	while (end > s && is_space(end[-1]))
+		end--;
+	return (struct word){s, (size_t)(end - s)};
+}
+
+static int line_parse(struct config *c, struct word line, uint32_t *seen, const struct complaint *w)
+{
+	const char *end = line.s + line.n, *p = line.s, *equals = memchr(line.s, '=', line.n);
+	char value[4096];
+	struct word key, text;
+	int i;
+
+	if (word_is(next_word(&p, end), "use"))
+		return rule_parse(c, line.s, end, w);
+	if (!equals)
+		return bad(w, "'%.*s' is no setting; write KEY = VALUE", (int)MIN_OF(line.n, (size_t)32),
+			   line.s);
+	key = line_trim(line.s, equals);
+	text = line_trim(equals + 1, end);
+	i = setting_find(key.s, key.n);
+	if (i < 0)
+		return bad(w, "no setting is named '%.*s'; see utcp.conf(5)", (int)MIN_OF(key.n, (size_t)32),
+			   key.s);
+	if (settings[i].set != set_rules && *seen & 1u << i)
+		return bad(w, "'%s' is set a second time; keep one of the two", settings[i].key);
+	*seen |= 1u << i;
+	if (!text.n)
+		return bad(w, "'%s' has no value; write one or delete the line", settings[i].key);
+	if (text.n >= sizeof value)
+		return bad(w, "too long; at most %u characters", (unsigned)sizeof value - 1);
+	memcpy(value, text.s, text.n);
+	value[text.n] = '\0';
+	return settings[i].set(c, &settings[i], value, w);
+}
+
+static int text_parse(struct config *c, const char *path, const char *text, size_t len, char *why,
+		      size_t why_len)
+{
+	char where[4096 + 16];
+	struct complaint w = {why, why_len, where};
+	const char *p = text, *end = text + len;
+	uint32_t seen = 0;
+	int err = 0;
+
+	_Static_assert(ARRAY_LEN(settings) <= 32, "`seen` has 32 bits");
+	for (unsigned line = 1; p < end && !err; line++) {
+		const char *stop = memchr(p, '\n', (size_t)(end - p));
+		struct word t;
+
+		stop = stop ? stop : end;
+		t = line_trim(p, stop);
+		log_format(where, sizeof where, "%s:%u", path, line);
+		if (memchr(t.s, '\0', t.n))
+			err = bad(&w, "a zero byte; is this a text file?");
+		else if (t.n)
+			err = line_parse(c, t, &seen, &w);
+		p = stop + (stop < end);
+	}
+	return err;
+}
+
+/* Read the whole file into buf. Bytes, or a negative errno; FILE_MAX means too long. */
+static int64_t file_read(const char *path, char *buf)
+{
+	long fd = sys.syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY), n;
+	int64_t got = 0;
+
+	if (fd < 0)
+		return -errno;
+	do {
+		n = sys.syscall(SYS_read, fd, buf + got, FILE_MAX - got);
+		if (n > 0)
+			got += n;
+	} while ((n > 0 && got < FILE_MAX) || (n < 0 && errno == EINTR));
+	if (n < 0)
+		got = -errno;
+	sys.syscall(SYS_close, fd);
+	return got;
+}
+
+/*
+ * optional: a path that we looked for ourselves. It may be absent, and it may
+ * lie in a directory that is closed to us (a server that gave up root still has
+ * root's HOME); a file that is there and cannot be read is an error all the same.
+ */
+static int file_load(struct config *c, const char *path, bool optional, bool *found, char *why,
+		     size_t why_len)
+{
+	struct complaint w = {why, why_len, path};
+	char *buf = mmap(NULL, FILE_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct stat st;
+	int64_t n;
+	int err;
+
+	if (buf == MAP_FAILED)
+		return bad(&w, "no memory to read it; raise the limit on memory");
+	n = file_read(path, buf);
+	*found = n >= 0;
+	if (n == FILE_MAX)
+		err = bad(&w, "longer than %d bytes; is this a utcp.conf?", FILE_MAX - 1);
+	else if (n >= 0)
+		err = text_parse(c, path, buf, (size_t)n, why, why_len);
+	else if (optional && (n == -ENOENT || n == -ENOTDIR ||
+			      (n == -EACCES && sys.syscall(SYS_newfstatat, AT_FDCWD, path, &st, 0) < 0)))
+		err = 0;
+	else if (n == -ENOENT || n == -ENOTDIR)
+		err = bad(&w, "no such file; correct UTCP_CONF or unset it");
+	else
+		err = bad(&w, "cannot be read (error %d); make it readable or set UTCP_CONF", (int)-n);
+	munmap(buf, FILE_MAX);
+	return err;
+}
+
+/* $dir/file, when $dir is set and absolute (XDG: a relative one is to be ignored). */
+static bool path_below(char *out, size_t len, const char *variable, const char *file)
+{
+	const char *dir = secure_getenv(variable);
+
+	if (!dir || dir[0] != '/')
+		return false;
+	return (size_t)log_format(out, len, "%s/%s", dir, file) < len;
+}
+
+/* UTCP_CONF, else the user's own, else the machine's. Never the current directory. */
+static int files_load(struct config *c, char *why, size_t why_len)
+{
+	const char *named = secure_getenv("UTCP_CONF");
+	char path[4096];
+	bool found = false;
+	int err = 0;
+
+	if (named && named[0])
+		return file_load(c, named, false, &found, why, why_len);
+	if (path_below(path, sizeof path, "XDG_CONFIG_HOME", "utcp.conf") ||
+	    path_below(path, sizeof path, "HOME", ".config/utcp.conf"))
+		err = file_load(c, path, true, &found, why, why_len);
+	if (!err && !found)
+		err = file_load(c, "/etc/utcp.conf", true, &found, why, why_len);
+	return err;
+}
+
+/* ------------------------------------------------------------------ all together */
+
+/* An empty variable is an unset one. */
+static int variable_load(struct config *c, const struct setting *s, char *why, size_t why_len)
+{
+	struct complaint w = {why, why_len, s->variable};
+	const char *v = secure_getenv(s->variable);
+
+	return v && v[0] ? s->set(c, s, v, &w) : 0;
+}
+
+/* netio fills the same default in, and compares it with the addresses of a TAP that exists already. */
+void config_network(const struct config *c, struct ipaddr *addr, uint8_t *prefix_len)
+{
+	bool unset = ipaddr_is_any(&c->net.stack.addr);
+
+	*addr = unset ? ipaddr_v4(10, 77, 0, 2) : c->net.stack.addr;
+	*prefix_len = unset ? 24 : c->net.stack.prefix_len;
+}
+
+/* What only shows once all values are known. */
+static int config_check(struct config *c, char *why, size_t why_len)
+{
+	struct complaint w = {why, why_len, NULL};
+	struct stack_config *s = &c->net.stack;
+
+	struct ipaddr addr;
+	uint8_t prefix_len;
+
+	if (c->off)
+		return 0;
+	if (ipaddr_is_any(&s->addr) && !strncmp(c->net.device, "packet:", 7))
+		return bad(
+		    &w,
+		    "the stack has no address on %s; give it a free one of that network with -a ADDR/LEN "
+		    "or UTCP_ADDR",
+		    c->net.device);
+	if (ipaddr_is_any(&s->gateway))
+		return 0;
+	config_network(c, &addr, &prefix_len);
+	for (unsigned bit = 96; bit < 96u + prefix_len; bit++)
+		if (bit_is_set(&addr, bit) != bit_is_set(&s->gateway, bit))
+			return bad(
+			    &w, "the gateway is outside the stack's network; correct UTCP_GW or UTCP_ADDR");
+	if (ipaddr_eq(&addr, &s->gateway))
+		return bad(&w, "the gateway is the stack itself; correct UTCP_GW or UTCP_ADDR");
+	return 0;
+}
+
+void config_defaults(struct config *c)
+{
+	memset(c, 0, sizeof *c);
+	netio_config_defaults(&c->net);
+	log_format(c->net.device, sizeof c->net.device, "tap:utcp0");
+	c->net.stack.addr = ipaddr_v4(0, 0, 0, 0);
+	c->quiet = true; /* the launcher asks for the line at exit */
+	c->exit_drain_ms = 10000;
+}
+
+int config_load(struct config *c, char *why, size_t why_len)
+{
+	int err = sys_init(), rules = setting_find("rules", 5);
+
+	config_defaults(c);
+	if (err)
+		return err;
+	err = variable_load(c, &settings[rules], why, why_len);
+	if (!err)
+		err = files_load(c, why, why_len);
+	for (int i = 0; i < (int)ARRAY_LEN(settings) && !err; i++)
+		if (i != rules)
+			err = variable_load(c, &settings[i], why, why_len);
+	return err ? err : config_check(c, why, why_len);
+}

@@ -1,0 +1,670 @@
+/*
+ * establish.c - how a kernel socket becomes a socket of the stack: bind,
+ * connect, listen, accept, and the decision behind them (design D4).
+ *
+ * Theory of operation. socket() made a real kernel TCP socket (FD_TCP). At
+ * connect() or listen() policy decides. Kernel: the number is forgotten and
+ * passes through for good. Stack: what the application set is read back from the
+ * kernel socket and given to a new core socket; then
+ *   - a connection: every number of the description leaves the kernel's epoll
+ *     sets, gets a placeholder by dup3, and enters our lists;
+ *   - a listener keeps its real listening socket, which arbitrates the port; on
+ *     a wildcard address accept() serves both halves.
+ * With UTCP_REQUIRE=1 a fall to the kernel that no rule asked for is an error.
+ *
+ * The kernel half of a listener is reached through a protected duplicate, so
+ * that no close() or dup2() of the application can make a waiting thread accept
+ * from somebody else's socket. It must be taken without blocking, but
+ * O_NONBLOCK belongs to the file, which heirs that we cannot see share: so the
+ * file keeps the flag that the application gave it, and where it is blocking we
+ * ask poll() first, one thread at a time. Only another process that takes the
+ * same connection between the two calls can make that accept block, as it
+ * blocks there today.
+ *
+ * Place in the flow: calls_socket.c -> here -> stack.h.
+ */
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <sys/syscall.h>
+
+#include "preload/address.h"
+#include "preload/fdtable.h"
+#include "preload/process.h"
+#include "preload/socket.h"
+
+#define GO_STACK  1
+#define GO_KERNEL 0
+
+/* ------------------------------------------------------------ decision */
+
+struct ipaddr stack_address(void)
+{
+	struct ipaddr a = the_config.net.stack.addr;
+
+	if (the_stack) {
+		lib_enter();
+		a = stack_configuration(netio_enter(the_stack))->addr;
+		netio_leave(the_stack);
+		lib_leave();
+	} else if (ipaddr_is_any(&a)) {
+		a = ipaddr_v4(10, 77, 0, 2);
+	}
+	return a;
+}
+
+/* The kernel instead of the stack, for a reason that is not a rule: GO_KERNEL, or the error that it is under
+ * UTCP_REQUIRE. */
+static int fall(const char *reason, int error)
+{
+	fallback_note(reason);
+	return the_config.require ? error : GO_KERNEL;
+}
+
+/* GO_STACK (and the stack is attached), GO_KERNEL, or a negative errno. */
+static int decide(bool server, const struct endpoint *e)
+{
+	const char *reason;
+	int error = 0;
+
+	if (the_config.off)
+		return GO_KERNEL;
+	if (!server && ipaddr_is_any(&e->addr))
+		return GO_KERNEL; /* connect() to the wildcard means this host */
+	if (process_config_broken())
+		return fall("the configuration is not usable", -ENETDOWN);
+	if (!policy_use_stack(&the_config, server, e)) {
+		reason = policy_fallback_reason(&the_config, server, e, &error);
+		if (!reason)
+			return GO_KERNEL;
+		fallback_note(reason);
+		return the_config.require && error ? error : GO_KERNEL;
+	}
+	if (atomic_load(&process.forked))
+		return fall("a forked process has no stack", -ENETDOWN);
+	if (stack_attach() < 0)
+		return fall("the stack could not be started", -ENETDOWN);
+	return GO_STACK;
+}
+
+/* The pass-through is for good, for every number of the socket. */
+static void alias_forget(int fd, void *arg)
+{
+	(void)arg;
+	fd_forget(fd);
+}
+
+static int option_int(int fd, int level, int name)
+{
+	int v = 0;
+	socklen_t len = sizeof v;
+
+	return sys.getsockopt(fd, level, name, &v, &len) ? 0 : v;
+}
+
+static int kernel_name(int fd, struct endpoint *out)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof sa;
+
+	if (sys.getsockname(fd, (struct sockaddr *)&sa, &len))
+		return -errno;
+	return address_parse((struct sockaddr *)&sa, len, out);
+}
+
+/* ------------------------------------------------------------ bind */
+
+int socket_bind(int fd, const struct sockaddr *sa, socklen_t len)
+{
+	struct endpoint e;
+	struct ipaddr own;
+	int one = 1, zero = 0, was, r;
+
+	/* The stack's own address is foreign to the kernel: only that one may be bound all the same. */
+	bool freebind = !address_parse(sa, len, &e) && !ipaddr_is_any(&e.addr) && ipaddr_is_v4(&e.addr) &&
+			!the_config.off && (own = stack_address(), ipaddr_eq(&own, &e.addr));
+	was = freebind ? option_int(fd, IPPROTO_IP, IP_FREEBIND) : 1;
+	if (!was)
+		sys.setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof one);
+	r = sys.bind(fd, sa, len) ? -errno : 0;
+	if (!was)
+		sys.setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &zero, sizeof zero);
+	if (!r)
+		fd_mark_option(fd, OPTION_BIT_BOUND);
+	return r;
+}
+
+/* ------------------------------------------------------------ a socket changes sides */
+
+/* A core socket and its description (one reference, the caller's), with the application's options. */
+static int stream_make(int fd, enum fd_kind kind, const struct option_values *v, ref *out)
+{
+	int flags = sys.fcntl(fd, F_GETFL);
+	bool v6 = fd_tcp_is_v6(fd);
+	struct stack_cx *cx = netio_enter(the_stack);
+	ref s = sock_create(cx), d = s ? description_new(cx, kind, s) : REF_NONE;
+
+	if (s && !d)
+		sock_close(cx, s);
+	if (d) {
+		struct description *p = description_at(cx, d);
+		p->v6 = v6;
+		p->nonblock = flags >= 0 && flags & O_NONBLOCK;
+		p->async = flags >= 0 && flags & O_ASYNC;
+		options_apply(cx, p, v);
+	}
+	netio_leave(the_stack);
+	if (d)
+		options_timeouts(fd, description_of(d));
+	*out = d;
+	return d ? 0 : -ENOBUFS;
+}
+
+struct replacement {
+	ref d;
+	int first; /* the number that has the placeholder, -1: none yet */
+	int error;
+};
+
+/* One number of the description: out of the kernel's sets, placeholder onto it, into ours. */
+static void alias_replace(int fd, struct replacement *x)
+{
+	int r = epoll_before_replace(fd);
+
+	if (!r && x->first < 0) {
+		r = placeholder_replace(fd);
+	} else if (!r) {
+		int cloexec = sys.fcntl(fd, F_GETFD);
+		r = sys.dup3(x->first, fd, cloexec & FD_CLOEXEC ? O_CLOEXEC : 0) < 0 ? -errno : 0;
+	}
+	if (r >= 0) {
+		if (x->first < 0)
+			x->first = fd;
+		r = fd_install(fd, FD_STREAM, x->d);
+		if (!r)
+			r = epoll_after_replace(fd, x->d);
+	} else {
+		epoll_after_replace(fd, REF_NONE); /* it stays in the kernel */
+	}
+	if (r < 0)
+		x->error = r;
+}
+
+/* The numbers are collected first: replacing changes the entries that the walk reads. */
+struct number_list {
+	int count;
+	int fd[64];
+};
+
+static void number_collect(int fd, void *arg)
+{
+	struct number_list *l = arg;
+	if (l->count < (int)ARRAY_LEN(l->fd))
+		l->fd[l->count++] = fd;
+}
+
+static int stream_replace(int fd, ref d)
+{
+	struct number_list l = {0};
+	struct replacement x = {d, -1, 0};
+
+	fd_each_tcp_alias(fd, number_collect, &l);
+	for (int i = 0; i < l.count; i++)
+		alias_replace(l.fd[i], &x);
+	return x.error;
+}
+
+/* ------------------------------------------------------------ connect */
+
+static int stream_connect(ref d, const struct endpoint *local, const struct endpoint *remote)
+{
+	struct description *p = description_of(d);
+	nsec timeout = atomic_load(&p->sndtimeo), deadline = 0;
+	int r, first = 0;
+
+	for (;;) {
+		struct stack_cx *cx = netio_enter(the_stack);
+		r = p->broken ? -ENETDOWN : !p->sock ? -EBADF : sock_connect(cx, p->sock, local, remote);
+		p->connect_pending = r == -EINPROGRESS || r == -EALREADY;
+		netio_leave(the_stack);
+		if (!first)
+			first = r;
+		if (!p->connect_pending || atomic_load(&p->nonblock))
+			return r;
+		r = socket_block(d, SOCK_OUT, -1, socket_deadline(&deadline, timeout), timeout);
+		if (r == -EAGAIN)
+			return first; /* SO_SNDTIMEO: the attempt goes on, as in the kernel */
+		if (r < 0)
+			return r;
+	}
+}
+
+/* connect(AF_UNSPEC): dissolve the association; the peer gets a reset. */
+static int stream_disconnect(ref d)
+{
+	struct description *p = description_of(d);
+	struct stack_cx *cx = netio_enter(the_stack);
+
+	if (p->sock) {
+		sock_abort(cx, p->sock);
+		sock_take_error(cx, p->sock);
+		p->connect_pending = 0;
+	}
+	netio_leave(the_stack);
+	return 0;
+}
+
+/* A number that is on the stack already: the second call, or another try after a failure. */
+static int connect_again(int fd, const struct sockaddr *sa, socklen_t len)
+{
+	struct endpoint remote, local = {.port = 0};
+	ref d;
+	int r;
+
+	if (!sa)
+		return -EFAULT;
+	if (len < sizeof sa->sa_family)
+		return -EINVAL;
+	d = fd_hold(fd);
+	if (!d)
+		return -EBADF;
+	lib_enter();
+	if (sa->sa_family == AF_UNSPEC) {
+		r = stream_disconnect(d);
+	} else {
+		r = address_parse(sa, len, &remote);
+		if (!r && (sa->sa_family == AF_INET6) != description_of(d)->v6)
+			r = -EAFNOSUPPORT;
+		if (!r && !policy_use_stack(&the_config, false, &remote))
+			r = -ENETUNREACH; /* this socket left the kernel with its first connect() */
+		if (!r)
+			r = stream_connect(d, &local, &remote);
+	}
+	lib_leave();
+	fd_release(d);
+	return r;
+}
+
+/* Where the application bound it. GO_KERNEL: an address of the kernel's. */
+static int connect_local(int fd, struct endpoint *local)
+{
+	struct ipaddr own;
+
+	memset(local, 0, sizeof *local);
+	if (!(fd_options(fd) & 1ull << OPTION_BIT_BOUND))
+		return GO_STACK;
+	if (kernel_name(fd, local) < 0)
+		return GO_KERNEL;
+	own = stack_address();
+	if (ipaddr_is_any(&local->addr) || ipaddr_eq(&local->addr, &own))
+		return GO_STACK;
+	return fall("the socket is bound to an address of the kernel", -EADDRNOTAVAIL);
+}
+
+/* May this undecided socket go to the stack at all? Reads its options. */
+static int convertible(int fd, struct option_values *v)
+{
+	const char *name = options_gather(fd, v);
+
+	if (!name)
+		return GO_STACK;
+	fallback_note("an option that only the kernel has");
+	if (!the_config.require)
+		return GO_KERNEL;
+	log_line("the option %s is not available on the stack; do without it or unset UTCP_REQUIRE", name);
+	return -EOPNOTSUPP;
+}
+
+static int decide_connect(int fd, const struct sockaddr *sa, socklen_t len, struct endpoint *local,
+			  struct endpoint *remote, struct option_values *v)
+{
+	bool v6 = fd_tcp_is_v6(fd);
+	int r;
+
+	if (address_parse(sa, len, remote) || (sa->sa_family == AF_INET6) != v6)
+		return GO_KERNEL; /* its errors, and AF_UNSPEC, are the kernel's to give */
+	if (v6 && option_int(fd, IPPROTO_IPV6, IPV6_V6ONLY))
+		return GO_KERNEL;
+	r = decide(false, remote);
+	if (r != GO_STACK)
+		return r;
+	r = connect_local(fd, local);
+	if (r != GO_STACK)
+		return r;
+	if (fd_maybe_shared(fd))
+		return fall("another process may hold the socket too", -ENETDOWN);
+	return convertible(fd, v);
+}
+
+int socket_connect(int fd, const struct sockaddr *sa, socklen_t len)
+{
+	struct option_values v;
+	struct endpoint local, remote;
+	ref d;
+	int r;
+
+	if (fd_kind(fd) == FD_STREAM)
+		return connect_again(fd, sa, len);
+	r = decide_connect(fd, sa, len, &local, &remote, &v);
+	if (r == GO_KERNEL) {
+		struct endpoint e;
+		if (!address_parse(sa, len, &e))
+			fd_each_tcp_alias(fd, alias_forget, NULL);
+		return sys.connect(fd, sa, len) ? -errno : 0;
+	}
+	if (r < 0)
+		return r;
+	lib_enter();
+	r = stream_make(fd, FD_STREAM, &v, &d);
+	if (!r) {
+		r = stream_replace(fd, d);
+		if (!r)
+			r = stream_connect(d, &local, &remote);
+		lib_leave();
+		fd_release(d);
+		return r;
+	}
+	lib_leave();
+	return r;
+}
+
+/* ------------------------------------------------------------ listen */
+
+/* The stack's half. The kernel half listens already and owns the port. */
+static int listener_start(ref d, const struct endpoint *local, int backlog)
+{
+	struct description *p = description_of(d);
+	struct stack_cx *cx = netio_enter(the_stack);
+	int r = p->sock ? sock_listen(cx, p->sock, local, backlog) : -EBADF;
+
+	netio_leave(the_stack);
+	return r;
+}
+
+/* The second listen() changes the backlog of both halves. */
+static int listen_again(int fd, int backlog)
+{
+	struct endpoint local;
+	ref d = fd_hold(fd);
+	int r;
+
+	if (!d)
+		return -EBADF;
+	r = sys.listen(fd, backlog) ? -errno : kernel_name(fd, &local);
+	if (!r) {
+		lib_enter();
+		r = listener_start(d, &local, backlog);
+		lib_leave();
+	}
+	fd_release(d);
+	return r;
+}
+
+/* Where listen() would listen: an unbound socket takes the wildcard. */
+static int decide_listen(int fd, struct endpoint *local, struct option_values *v)
+{
+	struct ipaddr own;
+	int r;
+
+	if (kernel_name(fd, local))
+		return GO_KERNEL;
+	if (ipaddr_is_any(&local->addr)) {
+		if (fd_tcp_is_v6(fd) && option_int(fd, IPPROTO_IPV6, IPV6_V6ONLY))
+			return GO_KERNEL;
+		local->addr = ipaddr_v4(0, 0, 0, 0);
+	}
+	r = decide(true, local);
+	if (r != GO_STACK)
+		return r;
+	own = stack_address();
+	if (!ipaddr_is_any(&local->addr) && !ipaddr_eq(&local->addr, &own))
+		return GO_KERNEL;
+	return convertible(fd, v);
+}
+
+/* One number of a description that listens now: from the kernel's epoll sets into our lists. */
+static int alias_listen(int fd, ref d)
+{
+	int r = epoll_before_replace(fd);
+
+	if (!r)
+		r = fd_install(fd, FD_LISTENER, d);
+	if (!r)
+		r = epoll_after_replace(fd, d);
+	return r;
+}
+
+/* Both halves of a new listener; local->port may still be 0. */
+static int listener_make(int fd, int backlog, struct endpoint *local, const struct option_values *v)
+{
+	bool both = ipaddr_is_any(&local->addr);
+	struct number_list l = {0};
+	struct endpoint bound;
+	ref d;
+	int r = stream_make(fd, FD_LISTENER, v, &d);
+
+	if (r)
+		return r;
+	r = sys.listen(fd, backlog) ? -errno : kernel_name(fd, &bound);
+	if (!r && both) {
+		/* on the stack's own address no connection can reach the kernel half */
+		int half = sys.fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		r = half < 0 ? -errno : netio_protect_fd_at(half, &description_of(d)->kernel_fd);
+	}
+	if (!r) {
+		local->port = bound.port;
+		r = listener_start(d, local, backlog);
+	}
+	if (!r) {
+		fd_each_tcp_alias(fd, number_collect, &l);
+		for (int i = 0; !r && i < l.count; i++)
+			r = alias_listen(l.fd[i], d);
+	}
+	fd_release(d);
+	return r;
+}
+
+int socket_listen(int fd, int backlog)
+{
+	struct option_values v;
+	struct endpoint local;
+	int r;
+
+	if (fd_kind(fd) == FD_LISTENER)
+		return listen_again(fd, backlog);
+	r = decide_listen(fd, &local, &v);
+	if (r == GO_KERNEL) {
+		fd_each_tcp_alias(fd, alias_forget, NULL);
+		return sys.listen(fd, backlog) ? -errno : 0;
+	}
+	if (r < 0)
+		return r;
+	lib_enter();
+	r = listener_make(fd, backlog, &local, &v);
+	lib_leave();
+	return r;
+}
+
+/* ------------------------------------------------------------ accept */
+
+static pthread_mutex_t kernel_accept_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Is a connection waiting in the kernel half? */
+static bool kernel_half_ready(int kernel_fd)
+{
+	struct pollfd pfd = {.fd = kernel_fd, .events = POLLIN};
+	return sys.syscall(SYS_ppoll, &pfd, 1, &(struct timespec){0, 0}, NULL, 0) > 0;
+}
+
+/* The kernel's level went down (or not): tell our lists. */
+static void kernel_half_settle(struct description *p)
+{
+	bool ready = kernel_half_ready(p->kernel_fd);
+	struct stack_cx *cx = netio_enter(the_stack);
+
+	if (p->sock)
+		watch_kernel_bits(cx, p->sock, ready ? SOCK_IN : 0);
+	netio_leave(the_stack);
+}
+
+/* A connection of the kernel half, a plain kernel descriptor; -EAGAIN: none. */
+static int accept_kernel(struct description *p, struct sockaddr *sa, socklen_t *len, int flags)
+{
+	int fd = -EAGAIN, cancel;
+
+	if (p->kernel_fd < 0)
+		return -EAGAIN;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	if (atomic_load(&p->nonblock)) {
+		fd = sys.accept4(p->kernel_fd, sa, len, flags);
+		if (fd < 0)
+			fd = -errno;
+	} else {
+		pthread_mutex_lock(&kernel_accept_lock);
+		if (kernel_half_ready(p->kernel_fd)) {
+			fd = sys.accept4(p->kernel_fd, sa, len, flags);
+			if (fd < 0)
+				fd = -errno;
+		}
+		pthread_mutex_unlock(&kernel_accept_lock);
+	}
+	pthread_setcancelstate(cancel, NULL);
+	if (fd >= 0) {
+		fd_forget(fd);
+		kernel_half_settle(p);
+	}
+	return fd == -EINVAL ? -EAGAIN : fd; /* shut down: the stack's half says so itself */
+}
+
+/* What accept() takes from the stack's queue. */
+struct accepted {
+	ref d; /* the connection's description, one reference */
+	struct endpoint peer;
+};
+
+/* 0, -EAGAIN (empty), -EINVAL (not listening), -ENOBUFS. */
+static int accept_take(struct description *p, struct accepted *a)
+{
+	struct stack_cx *cx = netio_enter(the_stack);
+	ref child;
+	int r = -EAGAIN, listening = 0;
+
+	if (!p->sock) {
+		netio_leave(the_stack);
+		return -EINVAL;
+	}
+	child = sock_accept(cx, p->sock);
+	if (!child) {
+		netio_drive(the_stack, cx);
+		child = sock_accept(cx, p->sock);
+	}
+	if (child) {
+		a->d = description_new(cx, FD_STREAM, child);
+		r = a->d ? 0 : -ENOBUFS;
+		if (a->d) {
+			struct description *c = description_at(cx, a->d);
+			c->v6 = p->v6;
+			options_inherit(p, c);
+			if (sock_names(cx, child, NULL, &a->peer) < 0)
+				memset(&a->peer, 0, sizeof a->peer); /* reset while it waited */
+		} else {
+			sock_unaccept(cx, p->sock, child);
+		}
+	} else if (sock_get_option(cx, p->sock, SOCK_OPT_ACCEPTCONN, &listening) < 0 || !listening) {
+		r = -EINVAL; /* shutdown() ended it */
+	}
+	netio_leave(the_stack);
+	return r;
+}
+
+/* No number could be had: the connection is the oldest again. */
+static void accept_undo(struct description *p, struct accepted *a)
+{
+	struct stack_cx *cx = netio_enter(the_stack);
+	struct description *c = description_at(cx, a->d);
+
+	if (p->sock)
+		sock_unaccept(cx, p->sock, c->sock);
+	else
+		sock_close(cx, c->sock);
+	pool_free(cx, POOL_DESCRIPTION, a->d);
+	netio_leave(the_stack);
+}
+
+static int accept_stack(struct description *p, struct sockaddr *sa, socklen_t *len, int flags)
+{
+	struct accepted a;
+	int fd, r = accept_take(p, &a);
+
+	if (r)
+		return r;
+	fd = placeholder_new(flags);
+	if (fd >= 0) {
+		description_of(a.d)->nonblock = (flags & SOCK_NONBLOCK) != 0;
+		r = fd_install(fd, FD_STREAM, a.d);
+		if (!r) {
+			address_copy_out(&a.peer, p->v6, sa, len);
+			fd_release(a.d);
+			return fd;
+		}
+		sys.syscall(SYS_close, fd);
+		fd = r;
+	}
+	accept_undo(p, &a);
+	return fd;
+}
+
+/* Both halves once; who is asked first alternates under load. */
+static int accept_once(struct description *p, struct sockaddr *sa, socklen_t *len, int flags)
+{
+	int r;
+
+	if (p->kernel_fd >= 0 && ++p->kernel_turn % 4 == 0) {
+		r = accept_kernel(p, sa, len, flags);
+		return r == -EAGAIN ? accept_stack(p, sa, len, flags) : r;
+	}
+	r = accept_stack(p, sa, len, flags);
+	return r == -EAGAIN ? accept_kernel(p, sa, len, flags) : r;
+}
+
+/* The kernel wants a free number before it waits: EMFILE at once, not after the next connection. */
+static int number_available(int fd)
+{
+	int probe = sys.fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	if (probe < 0)
+		return -errno;
+	sys.syscall(SYS_close, probe);
+	return 0;
+}
+
+int socket_accept(int fd, ref d, struct sockaddr *sa, socklen_t *len, int flags)
+{
+	struct description *p = description_of(d);
+	nsec timeout = atomic_load(&p->rcvtimeo), deadline = 0;
+	int r;
+
+	if (flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK) || p->kind != FD_LISTENER)
+		return -EINVAL;
+	if (sa && !len)
+		return -EFAULT;
+	if (sa && *len > INT32_MAX)
+		return -EINVAL;
+	lib_enter();
+	r = accept_once(p, sa, len, flags);
+	if (r == -EAGAIN && !atomic_load(&p->nonblock)) {
+		r = number_available(fd);
+		while (!r) {
+			r = socket_block(d, SOCK_IN, p->kernel_fd, socket_deadline(&deadline, timeout),
+					 timeout);
+			if (r < 0)
+				break;
+			r = accept_once(p, sa, len, flags);
+			if (r != -EAGAIN)
+				break;
+			r = 0;
+		}
+	}
+	lib_leave();
+	return r;
+}

@@ -1,0 +1,425 @@
+/*
+ * fdtable.c - what every descriptor number means, and the life of open file
+ * descriptions.
+ *
+ * Theory of operation. The table has two levels: 2^16 pointers to pages of 2^14
+ * entries, so that any number up to 2^30 costs one array read and memory only
+ * where sockets are. An entry is one atomic word (kind, description, facts) plus
+ * the set of options that the application touched. A number that we never saw
+ * reads as the kernel's.
+ *
+ * A description (in the region) counts its numbers plus the calls in progress.
+ * fd_hold() reads the entry, raises the count unless it is zero, and reads the
+ * entry again: if it changed, the number was closed meanwhile and it starts
+ * over. That is safe without a lock because descriptions are never unmapped and
+ * a free one has count zero. When the count drops to zero the core socket is
+ * closed: so close() in one thread lets a call that blocks in another finish on
+ * the old description, as the kernel's file references do.
+ *
+ * Every change of the table is made by the thread that owns the number (it just
+ * got it from the kernel) or by an exchange to zero in fd_closing(), so that two
+ * racing close() calls do the bookkeeping once. A vfork() child shares our
+ * memory but has its own numbers: it must leave the table alone.
+ *
+ * Place in the flow: the first thing that each wrapper asks.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "preload/fdtable.h"
+
+#define PAGE_BITS  14
+#define PAGE_COUNT (1u << (30 - PAGE_BITS))
+#define PAGE_SIZE_ (1u << PAGE_BITS)
+
+#define WORD_KIND(w)  ((enum fd_kind)(((w) >> 32) & 15))
+#define WORD_REF(w)   ((ref)(w))
+#define WORD_SHARED   (1ull << 36)	      /* FD_TCP: was dup'ed, other numbers may name the same socket */
+#define WORD_V6	      (1ull << 37)	      /* FD_TCP: AF_INET6 */
+#define WORD_FORKS(w) ((uint16_t)((w) >> 48)) /* FD_TCP: process.fork_count when it was made */
+#define WORD(kind, r) ((uint64_t)(kind) << 32 | (uint64_t)(r))
+
+struct entry {
+	_Atomic uint64_t word;
+	_Atomic uint64_t options;
+};
+
+static _Atomic(struct entry *) pages[PAGE_COUNT];
+static _Atomic int highest = -1; /* no entry above it was ever used */
+static uint8_t *region_base;
+
+static struct entry *entry_find(int fd)
+{
+	if ((unsigned int)fd >= 1u << 30)
+		return NULL;
+	struct entry *page =
+	    atomic_load_explicit(&pages[(unsigned int)fd >> PAGE_BITS], memory_order_acquire);
+	return page ? &page[(unsigned int)fd & (PAGE_SIZE_ - 1)] : NULL;
+}
+
+static struct entry *entry_make(int fd)
+{
+	struct entry *e = entry_find(fd), *expected = NULL, *page;
+
+	if ((unsigned int)fd >= 1u << 30)
+		return NULL;
+	if (!e) {
+		page = mmap(NULL, PAGE_SIZE_ * sizeof *page, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (page == MAP_FAILED)
+			return NULL;
+		if (!atomic_compare_exchange_strong(&pages[(unsigned int)fd >> PAGE_BITS], &expected, page))
+			munmap(page, PAGE_SIZE_ * sizeof *page);
+		e = entry_find(fd);
+	}
+	int seen = atomic_load_explicit(&highest, memory_order_relaxed);
+	while (seen < fd && !atomic_compare_exchange_weak(&highest, &seen, fd))
+		;
+	return e;
+}
+
+enum fd_kind fd_kind(int fd)
+{
+	struct entry *e = entry_find(fd);
+	return e ? WORD_KIND(atomic_load_explicit(&e->word, memory_order_relaxed)) : FD_KERNEL;
+}
+
+/* ------------------------------------------------------------ descriptions */
+
+void fdtable_set_base(uint8_t *base)
+{
+	region_base = base;
+}
+
+struct description *description_of(ref d)
+{
+	return (struct description *)(void *)(region_base + (uint64_t)d * REF_GRAIN);
+}
+
+ref description_new(struct stack_cx *cx, enum fd_kind kind, ref sock)
+{
+	ref d = pool_alloc(cx, POOL_DESCRIPTION, sock);
+
+	if (d) {
+		struct description *p = description_at(cx, d);
+		p->sock = sock;
+		p->kind = (uint8_t)kind;
+		p->kernel_fd = -1;
+		p->rcvlowat = 1;
+		p->forks = atomic_load(&process.fork_count);
+		atomic_store(&p->refs, 1);
+	}
+	return d;
+}
+
+/* How long this close() must linger: SO_LINGER with a time, nothing unread, data on the way. 0: not at all.
+ */
+static nsec linger_time(struct stack_cx *cx, ref s)
+{
+	int linger = -1, unread = 0;
+
+	if (sock_get_option(cx, s, SOCK_OPT_LINGER, &linger) < 0 || linger <= 0)
+		return 0;
+	sock_get_option(cx, s, SOCK_OPT_INQ, &unread);
+	return unread > 0 ? 0 : (nsec)linger * NS_PER_S;
+}
+
+/*
+ * SO_LINGER (socket(7)): close() returns when the queued data and the FIN were
+ * acknowledged or the time is over; a signal ends it too. No poll event tells of
+ * the last acknowledgement, so it looks again at short, growing intervals.
+ */
+static void linger_wait(struct description *p)
+{
+	nsec deadline = 0, step = NS_PER_MS;
+	bool more = true;
+	int r, cancel;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	lib_enter();
+	while (more) {
+		struct stack_cx *cx = netio_enter(the_stack);
+		nsec now = cx->now;
+		if (!deadline) {
+			deadline = linger_time(cx, p->sock);
+			if (deadline) {
+				deadline += now;
+				sock_shutdown(cx, p->sock, 1);
+			}
+		}
+		netio_drive(the_stack, cx);
+		more = deadline && now < deadline && sock_draining(cx, p->sock);
+		netio_leave(the_stack);
+		/* only ERR and HUP: reset, or the other side's FIN came as well */
+		r = more ? socket_wait(p->sock, 0, -1, MIN_OF(deadline, now + step)) : 0;
+		more = more && r == -EAGAIN;
+		step = MIN_OF(step * 2, 50 * NS_PER_MS);
+	}
+	lib_leave();
+	pthread_setcancelstate(cancel, NULL);
+}
+
+static void description_free(ref d)
+{
+	struct description *p = description_of(d);
+	int kernel_fd = p->kernel_fd;
+
+	if (!the_stack)
+		return;
+	epoll_description_gone(d);
+	if (p->sock && p->kind == FD_STREAM)
+		linger_wait(p);
+	lib_enter();
+	struct stack_cx *cx = netio_enter(the_stack);
+	if (p->sock) {
+		watch_remove_socket(cx, p->sock);
+		sock_close(cx, p->sock);
+		p->sock = REF_NONE;
+	}
+	pool_free(cx, POOL_DESCRIPTION, d);
+	netio_leave(the_stack);
+	lib_leave();
+	if (kernel_fd >= 0)
+		netio_unprotect_close(kernel_fd);
+}
+
+void fd_release(ref d)
+{
+	if (atomic_fetch_sub_explicit(&description_of(d)->refs, 1, memory_order_acq_rel) == 1)
+		description_free(d);
+}
+
+/* Raise a count that is not zero. */
+static bool description_hold(ref d)
+{
+	_Atomic uint32_t *refs = &description_of(d)->refs;
+	uint32_t n = atomic_load_explicit(refs, memory_order_relaxed);
+
+	while (n)
+		if (atomic_compare_exchange_weak_explicit(refs, &n, n + 1, memory_order_acq_rel,
+							  memory_order_relaxed))
+			return true;
+	return false;
+}
+
+ref fd_hold(int fd)
+{
+	struct entry *e = entry_find(fd);
+
+	if (!e || atomic_load_explicit(&process.finished, memory_order_relaxed))
+		return REF_NONE;
+	for (;;) {
+		uint64_t w = atomic_load_explicit(&e->word, memory_order_acquire);
+		ref d = WORD_REF(w);
+		if (!d || (WORD_KIND(w) != FD_STREAM && WORD_KIND(w) != FD_LISTENER))
+			return REF_NONE;
+		if (!description_hold(d))
+			continue; /* closed between the two reads: the entry has changed or will at once */
+		if (atomic_load_explicit(&e->word, memory_order_acquire) == w)
+			return d;
+		fd_release(d);
+	}
+}
+
+/* ------------------------------------------------------------ changes */
+
+int fd_install(int fd, enum fd_kind kind, ref d)
+{
+	struct entry *e = entry_make(fd);
+
+	if (!e)
+		return -ENOMEM;
+	if (d) {
+		atomic_fetch_add(&description_of(d)->refs, 1);
+		atomic_fetch_add(&description_of(d)->numbers, 1);
+	}
+	atomic_store_explicit(&e->options, 0, memory_order_relaxed);
+	atomic_store_explicit(&e->word, WORD(kind, d), memory_order_release);
+	return 0;
+}
+
+void fd_install_tcp(int fd, bool v6)
+{
+	struct entry *e = entry_make(fd);
+	uint64_t forks = (uint16_t)atomic_load(&process.fork_count);
+
+	if (!e)
+		return; /* no memory for the table: the socket stays in the kernel */
+	atomic_store_explicit(&e->options, 0, memory_order_relaxed);
+	atomic_store_explicit(&e->word, WORD(FD_TCP, 0) | (v6 ? WORD_V6 : 0) | forks << 48,
+			      memory_order_release);
+}
+
+void fd_forget(int fd)
+{
+	struct entry *e = entry_find(fd);
+
+	if (e && atomic_load_explicit(&e->word, memory_order_relaxed))
+		atomic_store_explicit(&e->word, 0, memory_order_release);
+}
+
+void fd_copy(int from, int to)
+{
+	struct entry *e = entry_find(from), *t;
+	uint64_t w = e ? atomic_load_explicit(&e->word, memory_order_acquire) : 0;
+	ref d;
+
+	if (process_is_vfork_child())
+		return;
+	switch (WORD_KIND(w)) {
+	case FD_STREAM:
+	case FD_LISTENER:
+		d = fd_hold(from);
+		if (!d || fd_install(to, WORD_KIND(w), d))
+			fd_forget(to);
+		if (d)
+			fd_release(d);
+		return;
+	case FD_TCP:
+		t = entry_make(to);
+		if (!t)
+			return;
+		atomic_fetch_or(&e->word, WORD_SHARED);
+		atomic_store(&t->options, atomic_load(&e->options));
+		atomic_store_explicit(&t->word, w | WORD_SHARED, memory_order_release);
+		return;
+	case FD_EPOLL:
+		if (!fd_install(to, FD_EPOLL, REF_NONE))
+			epoll_copied(from, to);
+		return;
+	case FD_LOST:
+		fd_install(to, FD_LOST, REF_NONE);
+		return;
+	case FD_KERNEL:
+		fd_forget(to);
+	}
+}
+
+void fd_closing(int fd)
+{
+	struct entry *e = entry_find(fd);
+
+	if (!e || !atomic_load_explicit(&e->word, memory_order_relaxed) || process_is_vfork_child())
+		return;
+	if (fd_kind(fd) == FD_EPOLL)
+		epoll_closing(fd);
+	uint64_t w = atomic_exchange(&e->word, 0);
+	if (WORD_REF(w) && !atomic_load(&process.finished)) {
+		atomic_fetch_sub(&description_of(WORD_REF(w))->numbers, 1);
+		fd_release(WORD_REF(w));
+	}
+}
+
+int fd_highest(void)
+{
+	return atomic_load_explicit(&highest, memory_order_relaxed);
+}
+
+/* Call f for every number whose word matches (w & mask) == want. */
+static void each_word(uint64_t mask, uint64_t want, void (*f)(int fd, void *arg), void *arg)
+{
+	int last = atomic_load(&highest);
+
+	for (int fd = 0; fd <= last; fd++) {
+		struct entry *page = atomic_load(&pages[(unsigned int)fd >> PAGE_BITS]);
+		if (!page) {
+			fd |= PAGE_SIZE_ - 1;
+			continue;
+		}
+		uint64_t w = atomic_load_explicit(&page[(unsigned int)fd & (PAGE_SIZE_ - 1)].word,
+						  memory_order_relaxed);
+		if ((w & mask) == want)
+			f(fd, arg);
+	}
+}
+
+void fd_each_of(ref d, void (*f)(int fd, void *arg), void *arg)
+{
+	each_word(UINT32_MAX, d, f, arg);
+}
+
+/* ------------------------------------------------------------ undecided sockets */
+
+bool fd_tcp_is_v6(int fd)
+{
+	struct entry *e = entry_find(fd);
+	return e && atomic_load(&e->word) & WORD_V6;
+}
+
+bool fd_maybe_shared(int fd)
+{
+	struct entry *e = entry_find(fd);
+	return e && WORD_FORKS(atomic_load(&e->word)) != (uint16_t)atomic_load(&process.fork_count);
+}
+
+uint64_t fd_options(int fd)
+{
+	struct entry *e = entry_find(fd);
+	return e ? atomic_load(&e->options) : 0;
+}
+
+static uint64_t cookie_of(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t len = sizeof cookie;
+	return sys.getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) ? 0 : cookie;
+}
+
+struct alias {
+	uint64_t cookie;
+	void (*f)(int fd, void *arg);
+	void *arg;
+};
+
+static void alias_visit(int fd, void *arg)
+{
+	struct alias *a = arg;
+	if (cookie_of(fd) == a->cookie)
+		a->f(fd, a->arg);
+}
+
+void fd_each_tcp_alias(int fd, void (*f)(int fd, void *arg), void *arg)
+{
+	struct entry *e = entry_find(fd);
+
+	if (!e)
+		return;
+	if (!(atomic_load(&e->word) & WORD_SHARED)) {
+		f(fd, arg);
+		return;
+	}
+	struct alias a = {cookie_of(fd), f, arg};
+	each_word(WORD(15, 0) | WORD_SHARED, WORD(FD_TCP, 0) | WORD_SHARED, alias_visit, &a);
+}
+
+static void option_mark(int fd, void *arg)
+{
+	struct entry *e = entry_find(fd);
+	if (e)
+		atomic_fetch_or(&e->options, 1ull << *(uint32_t *)arg);
+}
+
+void fd_mark_option(int fd, uint32_t bit)
+{
+	if (!(fd_options(fd) & 1ull << bit))
+		fd_each_tcp_alias(fd, option_mark, &bit);
+}
+
+/* ------------------------------------------------------------ fork */
+
+static void entry_after_fork(int fd, void *arg)
+{
+	struct entry *e = entry_find(fd);
+	enum fd_kind k = fd_kind(fd);
+
+	(void)arg;
+	if (k != FD_KERNEL)
+		atomic_store(&e->word, k == FD_STREAM || k == FD_LOST ? WORD(FD_LOST, 0) : 0);
+}
+
+void fdtable_after_fork(void)
+{
+	each_word(0, 0, entry_after_fork, NULL);
+}

@@ -1,0 +1,32 @@
+/*
+ * fdtable.h - the private side of the descriptor table: what socket.c and
+ * process.c need beyond preload.h.
+ */
+#ifndef PRELOAD_FDTABLE_H
+#define PRELOAD_FDTABLE_H
+
+#include "preload/preload.h"
+
+/* A fresh kernel TCP socket: undecided. v6: AF_INET6. */
+void fd_install_tcp(int fd, bool v6);
+bool fd_tcp_is_v6(int fd);
+/* Options that the application set successfully: one bit per row of the option table (options.c). */
+void fd_mark_option(int fd, uint32_t bit);
+uint64_t fd_options(int fd);
+/* True if the kernel socket is older than the last fork(): another process may hold it too. */
+bool fd_maybe_shared(int fd);
+/* Every FD_TCP number of the same kernel socket, `fd` itself included. */
+void fd_each_tcp_alias(int fd, void (*f)(int fd, void *arg), void *arg);
+
+/* A description in the region with one reference and no number, under the lock; REF_NONE: no memory. */
+ref description_new(struct stack_cx *cx, enum fd_kind kind, ref sock);
+
+/* No number above it was ever installed; -1: none at all. */
+int fd_highest(void);
+
+/* In the fork() child: connections are lost, the rest is the kernel's. Async-signal-safe. */
+void fdtable_after_fork(void);
+/* The region's base, once attached. */
+void fdtable_set_base(uint8_t *base);
+
+#endif

@@ -1,0 +1,170 @@
+/*
+ * init.c - the composition root: when what comes to life.
+ *
+ * At load (constructor): libc's functions are looked up, the configuration is
+ * read, the fork and exit hooks are set; no thread, no socket, no signal
+ * handler. At the first connection or listener that policy gives to the stack:
+ * stack_attach() makes the region and opens the device, starts the driver
+ * thread and wraps the signal handlers. At exit: process.c.
+ *
+ * The shared object can also be run as a program: then the loader jumps to
+ * utcp_library_main, which prints the version and the configuration.
+ */
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "preload/fdtable.h"
+#include "preload/process.h"
+
+struct netio *the_stack;
+struct config the_config;
+
+static pthread_once_t init_once = PTHREAD_ONCE_INIT;
+static _Atomic bool init_done;
+static bool config_broken;
+static pthread_mutex_t attach_lock = PTHREAD_MUTEX_INITIALIZER;
+static bool attach_failure_told;
+
+static bool environment_requires(void)
+{
+	const char *v = getenv("UTCP_REQUIRE");
+	return v && v[0] == '1' && !v[1];
+}
+
+static void init(void)
+{
+	char why[512];
+
+	process.pid = getpid();
+	sys_init();
+	real_init();
+	why[0] = 0;
+	if (config_load(&the_config, why, sizeof why) < 0) {
+		config_broken = true;
+		the_config.require = environment_requires();
+	}
+	log_open();
+	if (config_broken)
+		log_line("%s", why);
+	process_hooks();
+	atomic_store_explicit(&init_done, true, memory_order_release);
+}
+
+void process_init(void)
+{
+	if (!atomic_load_explicit(&init_done, memory_order_acquire))
+		pthread_once(&init_once, init);
+}
+
+bool process_config_broken(void)
+{
+	return config_broken;
+}
+
+static void __attribute__((constructor)) library_loaded(void)
+{
+	process_init();
+}
+
+static void __attribute__((destructor)) library_unloaded(void)
+{
+	process_drain();
+}
+
+/* Under attach_lock. */
+static int attach(void)
+{
+	char why[512] = "";
+	struct netio *n;
+	int r = netio_attach(&the_config.net, &n, why, sizeof why);
+
+	if (r < 0) {
+		if (!attach_failure_told)
+			log_line("%s", why);
+		attach_failure_told = true;
+		return r;
+	}
+	fdtable_set_base(netio_enter(n)->base);
+	netio_leave(n);
+	__atomic_store_n(&the_stack, n, __ATOMIC_RELEASE);
+	r = netio_start_driver(n);
+	if (r < 0)
+		log_line("the driver thread could not be started (error %d); timers run only while the "
+			 "application is inside a call",
+			 -r);
+	signals_install();
+	return 0;
+}
+
+int stack_attach(void)
+{
+	int r, cancel;
+
+	if (__atomic_load_n(&the_stack, __ATOMIC_ACQUIRE))
+		return 0;
+	process_init();
+	if (atomic_load(&process.forked))
+		return -ENETDOWN;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	lib_enter();
+	pthread_mutex_lock(&attach_lock);
+	r = the_stack ? 0 : attach();
+	pthread_mutex_unlock(&attach_lock);
+	lib_leave();
+	pthread_setcancelstate(cancel, NULL);
+	return r;
+}
+
+/* ------------------------------------------------------------ ./libutcp.so */
+
+#if defined(__x86_64__)
+#define LOADER "/lib64/ld-linux-x86-64.so.2"
+/* No return address, an aligned stack: what a C function may expect of its caller. */
+__asm__(".text\n"
+	".globl utcp_library_main\n"
+	".type utcp_library_main, @function\n"
+	"utcp_library_main:\n"
+	"	xorl %ebp, %ebp\n"
+	"	andq $-16, %rsp\n"
+	"	call utcp_library_print\n"
+	"	hlt\n"
+	".size utcp_library_main, . - utcp_library_main\n");
+#elif defined(__aarch64__)
+#define LOADER "/lib/ld-linux-aarch64.so.1"
+__asm__(".text\n"
+	".globl utcp_library_main\n"
+	".type utcp_library_main, %function\n"
+	"utcp_library_main:\n"
+	"	mov x29, #0\n"
+	"	mov x30, #0\n"
+	"	bl utcp_library_print\n"
+	"	brk #0\n"
+	".size utcp_library_main, . - utcp_library_main\n");
+#else
+#error "libutcp runs on x86-64 and aarch64"
+#endif
+__asm__(".hidden utcp_library_main");
+
+const char utcp_loader[] __attribute__((section(".interp"), used)) = LOADER;
+
+static void print(const char *text, int len)
+{
+	sys.syscall(SYS_write, 1, text, (size_t)len);
+}
+
+_Noreturn void utcp_library_print(void);
+__attribute__((used)) _Noreturn void utcp_library_print(void)
+{
+	const char *key, *variable;
+	char value[4096], line[4352];
+
+	process_init();
+	print(line, log_format(line, sizeof line, "libutcp %s: TCP in user space\n", UTCP_VERSION));
+	for (int i = 0; config_show(&the_config, i, &key, &variable, value, sizeof value); i++)
+		print(line, log_format(line, sizeof line, "%s = %s (%s)\n", key, value, variable));
+	sys.syscall(SYS_exit_group, config_broken ? 2 : 0);
+	for (;;)
+		;
+}

@@ -1,0 +1,718 @@
+/*
+ * options.c - socket options by the rule "never lie" (design section 3).
+ *
+ * Theory of operation. One table says of every option what we do with it:
+ *   CORE     the stack has it; the value is an int in the same unit
+ *   HINT     no meaning for a stack in user space, harmless: kept and read back
+ *   CONST    get only, always this value
+ *   KERNEL   changes semantics and is not built: a socket on which it was set
+ *            stays in the kernel; on a stack socket it is ENOPROTOOPT
+ *   SPECIAL  has its own code below
+ * An option that is not in the table is ENOPROTOOPT, too.
+ *
+ * While a socket is undecided the kernel checks and keeps every option; we only
+ * remember which rows the application touched, and read those values back when
+ * the socket moves to the stack. A listener has both halves: a set goes to the
+ * kernel first (it judges the arguments), then to the stack; a get is the
+ * kernel's, but for TCP_INFO and the pending error.
+ *
+ * Place in the flow: calls_socket.c -> here -> sock_set_option (core).
+ */
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "preload/fdtable.h"
+#include "preload/socket.h"
+
+enum how { CORE, CORE_BOOL, HINT, CONST, KERNEL, SPECIAL };
+
+struct option {
+	int level, name;
+	enum how how;
+	int arg; /* CORE: enum sock_option; HINT and CONST: the value of an untouched socket */
+	const char *text;
+};
+
+/* Options that glibc 2.36 has no name for. */
+#define OPT_TXREHASH	       74
+#define OPT_RCVMARK	       75
+#define OPT_IP_LOCAL_RANGE     51
+#define OPT_IP_PROTOCOL	       52
+#define OPT_TCP_TX_DELAY       37
+#define OPT_IPV6_MULTICAST_ALL 29
+
+#define SO(o, how, arg)                                                                                      \
+	{                                                                                                    \
+		SOL_SOCKET, SO_##o, how, arg, "SO_" #o                                                       \
+	}
+#define TCP(o, how, arg)                                                                                     \
+	{                                                                                                    \
+		IPPROTO_TCP, TCP_##o, how, arg, "TCP_" #o                                                    \
+	}
+#define IPV4(o, how, arg)                                                                                    \
+	{                                                                                                    \
+		IPPROTO_IP, IP_##o, how, arg, "IP_" #o                                                       \
+	}
+#define IPV6(o, how, arg)                                                                                    \
+	{                                                                                                    \
+		IPPROTO_IPV6, IPV6_##o, how, arg, "IPV6_" #o                                                 \
+	}
+
+/* Rows 0..OPTION_ROWS_MAX-3 are bits of fd_options(): what can be set before the decision comes first. */
+static const struct option table[] = {
+    SO(KEEPALIVE, CORE_BOOL, SOCK_OPT_KEEPALIVE),
+    SO(OOBINLINE, CORE_BOOL, SOCK_OPT_OOBINLINE),
+    SO(REUSEADDR, CORE_BOOL, SOCK_OPT_REUSEADDR),
+    SO(REUSEPORT, CORE_BOOL, SOCK_OPT_REUSEPORT),
+    SO(SNDBUF, CORE, SOCK_OPT_SNDBUF),
+    SO(RCVBUF, CORE, SOCK_OPT_RCVBUF),
+    SO(LINGER, SPECIAL, 0),
+    SO(RCVLOWAT, SPECIAL, 0),
+    SO(RCVTIMEO, SPECIAL, 0),
+    SO(SNDTIMEO, SPECIAL, 0),
+    SO(PRIORITY, HINT, 0),
+    SO(MARK, HINT, 0),
+    SO(BUSY_POLL, HINT, 0),
+    SO(PREFER_BUSY_POLL, HINT, 0),
+    SO(BROADCAST, HINT, 0),
+    SO(NO_CHECK, HINT, 0),
+    SO(DEBUG, HINT, 0),
+    SO(INCOMING_CPU, HINT, -1),
+    SO(DONTROUTE, KERNEL, 0),
+    SO(BINDTODEVICE, KERNEL, 0),
+    SO(ATTACH_FILTER, KERNEL, 0),
+    SO(ATTACH_BPF, KERNEL, 0),
+    SO(ZEROCOPY, KERNEL, 0),
+    SO(TIMESTAMP, KERNEL, 0),
+    SO(TIMESTAMPNS, KERNEL, 0),
+    SO(TIMESTAMPING, KERNEL, 0),
+    SO(MAX_PACING_RATE, KERNEL, -1),
+    SO(TXTIME, KERNEL, 0),
+    SO(PEEK_OFF, KERNEL, -1),
+    TCP(NODELAY, CORE_BOOL, SOCK_OPT_NODELAY),
+    TCP(MAXSEG, CORE, SOCK_OPT_MAXSEG),
+    TCP(CORK, CORE_BOOL, SOCK_OPT_CORK),
+    TCP(KEEPIDLE, CORE, SOCK_OPT_KEEPIDLE),
+    TCP(KEEPINTVL, CORE, SOCK_OPT_KEEPINTVL),
+    TCP(KEEPCNT, CORE, SOCK_OPT_KEEPCNT),
+    TCP(SYNCNT, CORE, SOCK_OPT_SYNCNT),
+    TCP(LINGER2, CORE, SOCK_OPT_LINGER2),
+    TCP(DEFER_ACCEPT, CORE, SOCK_OPT_DEFER_ACCEPT),
+    TCP(WINDOW_CLAMP, CORE, SOCK_OPT_WINDOW_CLAMP),
+    TCP(QUICKACK, CORE_BOOL, SOCK_OPT_QUICKACK),
+    TCP(USER_TIMEOUT, CORE, SOCK_OPT_USER_TIMEOUT),
+    TCP(NOTSENT_LOWAT, CORE, SOCK_OPT_NOTSENT_LOWAT),
+    TCP(CONGESTION, SPECIAL, 0),
+    TCP(MD5SIG, KERNEL, 0),
+    TCP(REPAIR, KERNEL, 0),
+    TCP(FASTOPEN, KERNEL, 0),
+    TCP(FASTOPEN_CONNECT, KERNEL, 0),
+    TCP(SAVE_SYN, KERNEL, 0),
+    TCP(ULP, KERNEL, 0),
+    TCP(INQ, KERNEL, 0),
+    TCP(THIN_LINEAR_TIMEOUTS, KERNEL, 0),
+    {IPPROTO_TCP, OPT_TCP_TX_DELAY, KERNEL, 0, "TCP_TX_DELAY"},
+    IPV4(TOS, CORE, SOCK_OPT_TOS),
+    IPV4(TTL, CORE, SOCK_OPT_TTL),
+    IPV4(MTU_DISCOVER, HINT, IP_PMTUDISC_WANT),
+    IPV4(RECVERR, KERNEL, 0),
+    IPV4(OPTIONS, KERNEL, 0),
+    IPV4(MINTTL, KERNEL, 0),
+    IPV6(V6ONLY, SPECIAL, 0),
+    IPV6(UNICAST_HOPS, HINT, 64),
+    IPV6(TCLASS, HINT, 0),
+    IPV6(RECVERR, KERNEL, 0),
+/* From here on: nothing to carry over (get only, or an effect on bind() alone). */
+#define CARRIED_ROWS 62
+    [CARRIED_ROWS] = IPV4(FREEBIND, CONST, 0),
+    IPV4(BIND_ADDRESS_NO_PORT, CONST, 0),
+    IPV4(MTU, SPECIAL, 0),
+    {IPPROTO_IP, OPT_IP_PROTOCOL, CONST, IPPROTO_TCP, "IP_PROTOCOL"},
+    IPV6(MTU_DISCOVER, CONST, IPV6_PMTUDISC_WANT),
+    IPV6(AUTOFLOWLABEL, CONST, 1),
+    SO(TYPE, CONST, SOCK_STREAM),
+    SO(PROTOCOL, CONST, IPPROTO_TCP),
+    SO(DOMAIN, SPECIAL, 0),
+    SO(ERROR, SPECIAL, 0),
+    SO(ACCEPTCONN, CORE, SOCK_OPT_ACCEPTCONN),
+    SO(SNDLOWAT, CONST, 1),
+    SO(SNDBUFFORCE, SPECIAL, 0),
+    SO(RCVBUFFORCE, SPECIAL, 0),
+    SO(PEERCRED, SPECIAL, 0),
+    SO(COOKIE, SPECIAL, 0),
+    SO(INCOMING_NAPI_ID, CONST, 0),
+    TCP(INFO, SPECIAL, 0),
+};
+_Static_assert(CARRIED_ROWS <= OPTION_BIT_UNKNOWN, "the rows do not fit the bits of fd_options()");
+_Static_assert(CARRIED_ROWS <= OPTION_ROWS_MAX, "the rows do not fit struct option_values");
+
+static int row_find(int level, int name)
+{
+	for (int i = 0; i < (int)ARRAY_LEN(table); i++)
+		if (table[i].level == level && table[i].name == name)
+			return i;
+	return -1;
+}
+
+/* A hint's slot in the description: its number among the table's hints. */
+static int hint_slot(int row)
+{
+	int slot = 0;
+
+	for (int i = 0; i < row; i++)
+		slot += table[i].how == HINT;
+	return slot;
+}
+
+/* ------------------------------------------------------------ before the decision */
+
+void option_touched(int fd, int level, int name)
+{
+	int row = row_find(level, name);
+
+	if (row >= 0 && row < CARRIED_ROWS)
+		fd_mark_option(fd, (uint32_t)row);
+	else if (row < 0)
+		fd_mark_option(fd, OPTION_BIT_UNKNOWN);
+}
+
+static nsec timeval_nsec(const struct timeval *tv)
+{
+	if (tv->tv_sec < 0)
+		return 1; /* Linux: a negative time is over at once */
+	return (nsec)tv->tv_sec * NS_PER_S + (nsec)tv->tv_usec * NS_PER_US;
+}
+
+/* The kernel's value of one special option, as the int that the stack or the description keeps. */
+static bool gather_special(int fd, const struct option *o, int *value)
+{
+	struct linger l;
+	char name[16] = "";
+	socklen_t len;
+
+	switch (o->name) {
+	case SO_LINGER: /* SOL_SOCKET; no TCP option of the special rows has this number */
+		len = sizeof l;
+		if (sys.getsockopt(fd, o->level, o->name, &l, &len))
+			return false;
+		*value = l.l_onoff ? l.l_linger : -1;
+		return true;
+	case SO_RCVTIMEO:
+	case SO_SNDTIMEO:
+		return true; /* 64 bits: options_apply() has them from timeout_read() */
+	}
+	if (o->level == IPPROTO_TCP) {
+		len = sizeof name;
+		if (sys.getsockopt(fd, o->level, o->name, name, &len))
+			return false;
+		*value = stack_cc_by_name(name, strnlen(name, sizeof name));
+		return *value >= 0;
+	}
+	len = sizeof *value;
+	return !sys.getsockopt(fd, o->level, o->name, value, &len);
+}
+
+/* Did the application ask for something that only the kernel does? Setting the default is no request. */
+static bool kernel_only(int fd, const struct option *o)
+{
+	union {
+		int i[64];
+		char c[256];
+	} v = {.i = {0}};
+	socklen_t len = sizeof v;
+
+	if (o->name == SO_ATTACH_FILTER && o->level == SOL_SOCKET)
+		return true;
+	if (sys.getsockopt(fd, o->level, o->name, &v, &len))
+		return true;
+	if (!len)
+		return false; /* no interface, no options */
+	return len < sizeof(int) ? v.c[0] != 0 : v.i[0] != o->arg;
+}
+
+const char *options_gather(int fd, struct option_values *v)
+{
+	uint64_t touched = fd_options(fd);
+	socklen_t len;
+
+	v->set = 0;
+	if (touched & 1ull << OPTION_BIT_UNKNOWN)
+		return "that was set on the socket";
+	for (int i = 0; i < CARRIED_ROWS; i++) {
+		const struct option *o = &table[i];
+		if (!(touched & 1ull << i))
+			continue;
+		switch (o->how) {
+		case KERNEL:
+			if (kernel_only(fd, o))
+				return o->text;
+			continue;
+		case SPECIAL:
+			if (!gather_special(fd, o, &v->value[i]))
+				return o->text;
+			break;
+		default:
+			len = sizeof v->value[i];
+			v->value[i] = 0;
+			if (sys.getsockopt(fd, o->level, o->name, &v->value[i], &len))
+				continue;
+			/* the kernel shows twice what was set, and core doubles again */
+			if (o->arg == SOCK_OPT_SNDBUF || o->arg == SOCK_OPT_RCVBUF)
+				v->value[i] /= 2;
+		}
+		v->set |= 1ull << i;
+	}
+	return NULL;
+}
+
+static void hint_keep(struct description *p, int row, int value)
+{
+	int slot = hint_slot(row);
+
+	if (slot < (int)ARRAY_LEN(p->hints)) {
+		p->hints[slot] = value;
+		p->hints_set |= 1ull << slot;
+	}
+}
+
+static void apply_special(struct stack_cx *cx, struct description *p, const struct option *o, int value)
+{
+	if (o->level == IPPROTO_TCP) {
+		sock_set_option(cx, p->sock, SOCK_OPT_CC, value);
+	} else if (o->level == IPPROTO_IPV6) {
+		p->v6only = value != 0;
+	} else if (o->name == SO_LINGER) {
+		sock_set_option(cx, p->sock, SOCK_OPT_LINGER, value);
+	} else if (o->name == SO_RCVLOWAT) {
+		p->rcvlowat = MAX_OF(value, 1);
+		sock_set_option(cx, p->sock, SOCK_OPT_RCVLOWAT, p->rcvlowat);
+	}
+}
+
+void options_apply(struct stack_cx *cx, struct description *p, const struct option_values *v)
+{
+	for (int i = 0; i < CARRIED_ROWS; i++) {
+		const struct option *o = &table[i];
+		if (!(v->set & 1ull << i))
+			continue;
+		if (o->how == HINT)
+			hint_keep(p, i, v->value[i]);
+		else if (o->how == SPECIAL)
+			apply_special(cx, p, o, v->value[i]);
+		else if (o->how == CORE || o->how == CORE_BOOL)
+			sock_set_option(cx, p->sock, (enum sock_option)o->arg, v->value[i]);
+	}
+}
+
+/* The two options of 64 bits, straight from the kernel socket into the description. */
+void options_timeouts(int fd, struct description *p)
+{
+	struct timeval tv;
+	socklen_t len = sizeof tv;
+
+	if (fd_options(fd) & 1ull << row_find(SOL_SOCKET, SO_RCVTIMEO) &&
+	    !sys.getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, &len))
+		atomic_store(&p->rcvtimeo, timeval_nsec(&tv));
+	len = sizeof tv;
+	if (fd_options(fd) & 1ull << row_find(SOL_SOCKET, SO_SNDTIMEO) &&
+	    !sys.getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, &len))
+		atomic_store(&p->sndtimeo, timeval_nsec(&tv));
+}
+
+void options_inherit(const struct description *from, struct description *to)
+{
+	atomic_store(&to->rcvtimeo, atomic_load(&from->rcvtimeo));
+	atomic_store(&to->sndtimeo, atomic_load(&from->sndtimeo));
+	to->rcvlowat = from->rcvlowat;
+	to->hints_set = from->hints_set;
+	memcpy(to->hints, from->hints, sizeof to->hints);
+}
+
+/* ------------------------------------------------------------ TCP_INFO */
+
+/*
+ * struct tcp_info of Linux 6.18. The layout is the kernel's interface; the
+ * machine's header may be older and shorter, so it is written out here and
+ * checked against the header's first part. X(type, field, source expression)
+ */
+struct tcp_info_linux {
+	uint8_t state, ca_state, retransmits, probes, backoff, options;
+	uint8_t wscale;	     /* send scale in the low half */
+	uint8_t app_limited; /* delivery_rate_app_limited:1, fastopen_client_fail:2 */
+	uint32_t rto, ato, snd_mss, rcv_mss;
+	uint32_t unacked, sacked, lost, retrans, fackets;
+	uint32_t last_data_sent, last_ack_sent, last_data_recv, last_ack_recv;
+	uint32_t pmtu, rcv_ssthresh, rtt, rttvar, snd_ssthresh, snd_cwnd, advmss, reordering;
+	uint32_t rcv_rtt, rcv_space, total_retrans;
+	uint64_t pacing_rate, max_pacing_rate, bytes_acked, bytes_received;
+	uint32_t segs_out, segs_in, notsent_bytes, min_rtt, data_segs_in, data_segs_out;
+	uint64_t delivery_rate, busy_time, rwnd_limited, sndbuf_limited;
+	uint32_t delivered, delivered_ce;
+	uint64_t bytes_sent, bytes_retrans;
+	uint32_t dsack_dups, reord_seen, rcv_ooopack, snd_wnd, rcv_wnd, rehash;
+	uint16_t total_rto, total_rto_recoveries;
+	uint32_t total_rto_time;
+};
+_Static_assert(offsetof(struct tcp_info_linux, rto) == offsetof(struct tcp_info, tcpi_rto), "tcp_info");
+_Static_assert(offsetof(struct tcp_info_linux, pacing_rate) == offsetof(struct tcp_info, tcpi_pacing_rate),
+	       "tcp_info");
+_Static_assert(offsetof(struct tcp_info_linux, snd_wnd) == offsetof(struct tcp_info, tcpi_snd_wnd),
+	       "tcp_info");
+
+static void info_fill(struct tcp_info_linux *t, const struct sock_info *i)
+{
+	memset(t, 0, sizeof *t);
+#define C(field) t->field = i->field;
+	C(state) C(ca_state) C(retransmits) C(probes) C(backoff) C(options);
+	t->wscale = (uint8_t)((i->snd_wscale & 15) | i->rcv_wscale << 4);
+	C(rto) C(ato) C(snd_mss) C(rcv_mss) C(unacked) C(sacked) C(lost) C(retrans);
+	C(last_data_sent) C(last_ack_sent) C(last_data_recv) C(last_ack_recv);
+	C(pmtu) C(rcv_ssthresh) C(rtt) C(rttvar) C(snd_ssthresh) C(snd_cwnd) C(advmss) C(reordering);
+	C(rcv_rtt) C(rcv_space) C(total_retrans);
+	C(pacing_rate) C(max_pacing_rate) C(bytes_acked) C(bytes_received);
+	C(segs_out) C(segs_in) C(notsent_bytes) C(min_rtt) C(data_segs_in) C(data_segs_out);
+	C(delivery_rate) C(busy_time) C(rwnd_limited) C(sndbuf_limited);
+	C(delivered) C(delivered_ce) C(bytes_sent) C(bytes_retrans);
+	C(dsack_dups) C(reord_seen) C(rcv_ooopack) C(snd_wnd) C(rcv_wnd) C(rehash);
+	C(total_rto) C(total_rto_recoveries) C(total_rto_time);
+#undef C
+}
+
+/* ------------------------------------------------------------ get */
+
+/* Copy out as Linux: as many bytes as there is room for; *len is the number copied. */
+static int copy_out(const void *v, socklen_t size, void *value, socklen_t *len)
+{
+	socklen_t n = MIN_OF(*len, size);
+
+	if (n && !value)
+		return -EFAULT;
+	memcpy(value, v, n);
+	*len = n;
+	return 0;
+}
+
+static int copy_out_int(int level, int v, void *value, socklen_t *len)
+{
+	/* ip(7): a short buffer gets a byte */
+	if (level == IPPROTO_IP && *len && *len < sizeof v && v >= 0 && v <= 255) {
+		uint8_t byte = (uint8_t)v;
+		return copy_out(&byte, 1, value, len);
+	}
+	return copy_out(&v, sizeof v, value, len);
+}
+
+static int get_core(struct description *p, enum sock_option o, int *v)
+{
+	struct stack_cx *cx;
+	int r;
+
+	lib_enter();
+	cx = netio_enter(the_stack);
+	r = p->sock ? sock_get_option(cx, p->sock, o, v) : -EBADF;
+	netio_leave(the_stack);
+	lib_leave();
+	return r;
+}
+
+static int get_info(struct description *p, void *value, socklen_t *len)
+{
+	struct tcp_info_linux t;
+	struct sock_info i;
+	struct stack_cx *cx;
+	int r;
+
+	lib_enter();
+	cx = netio_enter(the_stack);
+	netio_drive(the_stack, cx);
+	r = p->sock ? sock_info(cx, p->sock, &i) : -EBADF;
+	netio_leave(the_stack);
+	lib_leave();
+	if (r < 0)
+		return r;
+	info_fill(&t, &i);
+	return copy_out(&t, sizeof t, value, len);
+}
+
+static int take_error(struct description *p)
+{
+	struct stack_cx *cx;
+	int e = 0;
+
+	lib_enter();
+	cx = netio_enter(the_stack);
+	netio_drive(the_stack, cx);
+	if (p->sock)
+		e = sock_take_error(cx, p->sock);
+	netio_leave(the_stack);
+	lib_leave();
+	return e;
+}
+
+static int get_timeout(nsec t, void *value, socklen_t *len)
+{
+	struct timeval tv = {(time_t)(t / NS_PER_S), (suseconds_t)(t % NS_PER_S / NS_PER_US)};
+	return copy_out(&tv, sizeof tv, value, len);
+}
+
+static int get_socket_special(int fd, struct description *p, int name, void *value, socklen_t *len)
+{
+	struct linger l = {0};
+	struct ucred nobody = {0, (uid_t)-1, (gid_t)-1};
+	int v = 0, r;
+
+	switch (name) {
+	case SO_LINGER:
+		r = get_core(p, SOCK_OPT_LINGER, &v);
+		l = (struct linger){v >= 0, v >= 0 ? v : 0};
+		return r ? r : copy_out(&l, sizeof l, value, len);
+	case SO_RCVLOWAT:
+		return copy_out(&p->rcvlowat, sizeof p->rcvlowat, value, len);
+	case SO_RCVTIMEO:
+		return get_timeout(atomic_load(&p->rcvtimeo), value, len);
+	case SO_SNDTIMEO:
+		return get_timeout(atomic_load(&p->sndtimeo), value, len);
+	case SO_DOMAIN:
+		v = p->v6 ? AF_INET6 : AF_INET;
+		return copy_out(&v, sizeof v, value, len);
+	case SO_ERROR:
+		v = take_error(p);
+		return copy_out(&v, sizeof v, value, len);
+	case SO_PEERCRED: /* as on every TCP socket: nobody */
+		return copy_out(&nobody, sizeof nobody, value, len);
+	case SO_COOKIE: /* the placeholder's: the connection's identity */
+		return sys.getsockopt(fd, SOL_SOCKET, SO_COOKIE, value, len) ? -errno : 0;
+	default:
+		return -ENOPROTOOPT; /* SO_SNDBUFFORCE and kin are set only */
+	}
+}
+
+static int get_special(int fd, struct description *p, const struct option *o, void *value, socklen_t *len)
+{
+	struct sock_info i;
+	struct stack_cx *cx;
+	const char *name;
+	char padded[16] = "";
+	int v = 0, r;
+
+	if (o->level == SOL_SOCKET)
+		return get_socket_special(fd, p, o->name, value, len);
+	if (o->level == IPPROTO_IPV6) {
+		v = p->v6only;
+		return copy_out(&v, sizeof v, value, len);
+	}
+	if (o->level == IPPROTO_TCP && o->name == TCP_INFO)
+		return get_info(p, value, len);
+	if (o->level == IPPROTO_TCP) {
+		r = get_core(p, SOCK_OPT_CC, &v);
+		name = stack_cc_name(v);
+		if (!r && name)
+			memcpy(padded, name, MIN_OF(strlen(name), sizeof padded - 1));
+		return r ? r : copy_out(padded, sizeof padded, value, len);
+	}
+	/* IP_MTU: only on a connected socket */
+	lib_enter();
+	cx = netio_enter(the_stack);
+	r = p->sock ? sock_names(cx, p->sock, NULL, &(struct endpoint){.port = 0}) : -ENOTCONN;
+	if (!r)
+		r = sock_info(cx, p->sock, &i);
+	netio_leave(the_stack);
+	lib_leave();
+	v = r ? 0 : (int)i.pmtu;
+	return r ? r : copy_out_int(o->level, v, value, len);
+}
+
+/* A listener: both halves have it; the kernel's answer, but what only the stack knows. */
+static int get_listener(int fd, struct description *p, int level, int name, void *value, socklen_t *len)
+{
+	int *v = value, e;
+
+	if (level == IPPROTO_TCP && name == TCP_INFO)
+		return get_info(p, value, len);
+	if (sys.getsockopt(fd, level, name, value, len))
+		return -errno;
+	if (level == SOL_SOCKET && name == SO_ERROR && *len == sizeof *v && !*v) {
+		e = take_error(p);
+		memcpy(v, &e, sizeof e);
+	}
+	return 0;
+}
+
+int socket_get_option(int fd, ref d, int level, int name, void *value, socklen_t *len)
+{
+	struct description *p = description_of(d);
+	int row = row_find(level, name), v = 0, r = 0;
+	const struct option *o = row < 0 ? NULL : &table[row];
+
+	if (!len)
+		return -EFAULT;
+	if (*len > INT32_MAX)
+		return -EINVAL;
+	if (p->kind == FD_LISTENER)
+		return get_listener(fd, p, level, name, value, len);
+	if (!o || (level == IPPROTO_IPV6 && !p->v6))
+		return level == IPPROTO_IPV6 && !p->v6 ? -EOPNOTSUPP : -ENOPROTOOPT;
+	switch (o->how) {
+	case CORE:
+	case CORE_BOOL:
+		r = get_core(p, (enum sock_option)o->arg, &v);
+		break;
+	case HINT:
+		v = p->hints_set & 1ull << hint_slot(row) ? p->hints[hint_slot(row)] : o->arg;
+		break;
+	case CONST:
+	case KERNEL: /* never set on a stack socket: the default is the truth */
+		v = o->arg;
+		break;
+	case SPECIAL:
+		return get_special(fd, p, o, value, len);
+	}
+	return r ? r : copy_out_int(level, v, value, len);
+}
+
+/* ------------------------------------------------------------ set */
+
+static int set_core(struct description *p, enum sock_option o, int v)
+{
+	struct stack_cx *cx;
+	int r;
+
+	lib_enter();
+	cx = netio_enter(the_stack);
+	r = p->sock ? sock_set_option(cx, p->sock, o, v) : -EBADF;
+	netio_leave(the_stack);
+	lib_leave();
+	return r;
+}
+
+static int set_timeout(_Atomic uint64_t *to, const void *value, socklen_t len)
+{
+	struct timeval tv;
+
+	if (len < sizeof tv)
+		return -EINVAL;
+	memcpy(&tv, value, sizeof tv);
+	if (tv.tv_usec < 0 || tv.tv_usec >= 1000000)
+		return -EDOM;
+	atomic_store(to, timeval_nsec(&tv));
+	return 0;
+}
+
+static int set_congestion(struct description *p, const char *value, socklen_t len)
+{
+	char name[16] = "";
+	int cc;
+
+	if (len < 1)
+		return -EINVAL;
+	memcpy(name, value, MIN_OF(len, sizeof name - 1));
+	cc = stack_cc_by_name(name, strnlen(name, sizeof name));
+	return cc < 0 ? -ENOENT : set_core(p, SOCK_OPT_CC, cc);
+}
+
+static int set_special(struct description *p, const struct option *o, const void *value, socklen_t len, int v)
+{
+	struct linger l;
+	int r;
+
+	if (o->level == IPPROTO_TCP)
+		return o->name == TCP_INFO ? -ENOPROTOOPT : set_congestion(p, value, len);
+	if (o->level == IPPROTO_IPV6)
+		return -EINVAL; /* V6ONLY: too late once there is a port */
+	if (o->level == IPPROTO_IP)
+		return -ENOPROTOOPT;
+	switch (o->name) {
+	case SO_LINGER:
+		if (len < sizeof l)
+			return -EINVAL;
+		memcpy(&l, value, sizeof l);
+		return set_core(p, SOCK_OPT_LINGER, l.l_onoff ? MAX_OF(l.l_linger, 0) : -1);
+	case SO_RCVLOWAT:
+		v = v < 0 ? INT32_MAX : MAX_OF(v, 1);
+		r = set_core(p, SOCK_OPT_RCVLOWAT, v);
+		if (!r)
+			p->rcvlowat = v;
+		return r;
+	case SO_RCVTIMEO:
+		return set_timeout(&p->rcvtimeo, value, len);
+	case SO_SNDTIMEO:
+		return set_timeout(&p->sndtimeo, value, len);
+	default:
+		/* get only, or (SO_SNDBUFFORCE) a privilege over the kernel's limits, which are not ours */
+		return -ENOPROTOOPT;
+	}
+}
+
+/* The int that an option's caller gave, by the rules of its level. */
+static int read_int(const struct option *o, const void *value, socklen_t len, int *v)
+{
+	*v = 0;
+	if (o->level == IPPROTO_TCP && o->name == TCP_CONGESTION)
+		return value ? 0 : -EFAULT;
+	if (len >= sizeof *v || (o->level == IPPROTO_IP && len >= 1)) {
+		if ((uintptr_t)value < 4096)
+			return -EFAULT;
+		if (len >= sizeof *v)
+			memcpy(v, value, sizeof *v);
+		else
+			*v = *(const uint8_t *)value; /* ip(7): a byte will do */
+		return 0;
+	}
+	return -EINVAL;
+}
+
+/* On the stack only. */
+static int set_stack(struct description *p, int row, const void *value, socklen_t len)
+{
+	const struct option *o = &table[row];
+	int v, r = read_int(o, value, len, &v);
+
+	if (r)
+		return r;
+	switch (o->how) {
+	case CORE:
+		return set_core(p, (enum sock_option)o->arg, v);
+	case CORE_BOOL:
+		return set_core(p, (enum sock_option)o->arg,
+				o->name == TCP_QUICKACK && o->level == IPPROTO_TCP ? v : v != 0);
+	case HINT:
+		lib_enter();
+		netio_enter(the_stack);
+		hint_keep(p, row, v);
+		netio_leave(the_stack);
+		lib_leave();
+		return 0;
+	case KERNEL:
+		return v == o->arg ? 0 : -ENOPROTOOPT;
+	case SPECIAL:
+		return set_special(p, o, value, len, v);
+	case CONST:
+		break;
+	}
+	return -ENOPROTOOPT;
+}
+
+int socket_set_option(int fd, ref d, int level, int name, const void *value, socklen_t len)
+{
+	struct description *p = description_of(d);
+	int row = row_find(level, name), r;
+
+	if (level == IPPROTO_IPV6 && !p->v6)
+		return -ENOPROTOOPT;
+	if (len > INT32_MAX)
+		return -EINVAL;
+	if (p->kind == FD_STREAM)
+		return row < 0 ? -ENOPROTOOPT : set_stack(p, row, value, len);
+	/* A listener: nothing that the stack's half would not do; else the kernel first, it checks the value.
+	 */
+	if (row < 0)
+		return -ENOPROTOOPT;
+	if (table[row].how == KERNEL) {
+		r = set_stack(p, row, value, len);
+		return r ? r : sys.setsockopt(fd, level, name, value, len) ? -errno : 0;
+	}
+	if (sys.setsockopt(fd, level, name, value, len))
+		return -errno;
+	return table[row].how == CONST ? 0 : set_stack(p, row, value, len);
+}

@@ -1,0 +1,143 @@
+/*
+ * placeholder.c - what a connection's descriptor number holds in the kernel
+ * (design D4).
+ *
+ * An AF_UNIX stream socket in listening state, bound to an autobound abstract
+ * name: a socket to fstat(), it takes a real slot, follows dup, exec and
+ * CLOEXEC, and is never ready, so that whoever polls it behind our back blocks
+ * instead of spinning. Each connection has one of its own, because its
+ * SO_COOKIE is the connection's identity.
+ *
+ * Making one costs three system calls; those of closed connections go to a small
+ * pool instead, unless a fork() may have given them to another process.
+ *
+ * Place in the flow: socket.c (connect: replace; accept: new), calls_fd.c
+ * (close: recycle).
+ */
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+
+#include "preload/placeholder.h"
+
+#define POOL_MAX 64
+
+static struct {
+	pthread_mutex_t lock;
+	int count;
+	uint32_t forks; /* process.fork_count when the pool began to fill */
+	int fd[POOL_MAX];
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* A fresh placeholder on the lowest free number; flags: SOCK_CLOEXEC, SOCK_NONBLOCK. */
+static int placeholder_make(int flags)
+{
+	struct sockaddr_un sun = {.sun_family = AF_UNIX};
+	int fd = sys.socket(AF_UNIX, SOCK_STREAM | flags, 0);
+
+	if (fd < 0)
+		return -errno;
+	/* length of the family alone: autobind, unix(7) */
+	if (sys.bind(fd, (struct sockaddr *)&sun, sizeof sun.sun_family) || sys.listen(fd, 0)) {
+		int e = -errno;
+		sys.syscall(SYS_close, fd);
+		return e;
+	}
+	return fd;
+}
+
+/* From the pool: a protected number, or -1. */
+static int placeholder_pooled(void)
+{
+	int fd = -1;
+
+	pthread_mutex_lock(&pool.lock);
+	if (pool.count && pool.forks == atomic_load(&process.fork_count))
+		fd = pool.fd[--pool.count];
+	pthread_mutex_unlock(&pool.lock);
+	return fd;
+}
+
+bool placeholder_recycle(int fd)
+{
+	uint32_t forks = atomic_load(&process.fork_count);
+	bool room;
+
+	pthread_mutex_lock(&pool.lock);
+	if (pool.forks != forks) {
+		/* what lies here may be another process's too */
+		while (pool.count)
+			netio_unprotect_close(pool.fd[--pool.count]);
+		pool.forks = forks;
+	}
+	room = pool.count < POOL_MAX;
+	if (room) {
+		/* flags that the connection's owner set must not reach the next one */
+		int flags = sys.fcntl(fd, F_GETFL);
+		if (flags & (O_NONBLOCK | O_ASYNC))
+			sys.fcntl(fd, F_SETFL, flags & ~(O_NONBLOCK | O_ASYNC));
+		/* closes the number in any case */
+		if (!netio_protect_fd_at(fd, &pool.fd[pool.count]))
+			pool.count++;
+		pthread_mutex_unlock(&pool.lock);
+		return true;
+	}
+	pthread_mutex_unlock(&pool.lock);
+	return false;
+}
+
+/* O_NONBLOCK, O_ASYNC, its owner and signal: properties of the description that dup3() would lose. */
+static void flags_carry(int from, int to)
+{
+	int flags = sys.fcntl(from, F_GETFL);
+	struct f_owner_ex owner;
+
+	if (flags >= 0 && flags & (O_NONBLOCK | O_ASYNC)) {
+		if (flags & O_ASYNC && !sys.fcntl(from, F_GETOWN_EX, &owner)) {
+			sys.fcntl(to, F_SETOWN_EX, &owner);
+			sys.fcntl(to, F_SETSIG, sys.fcntl(from, F_GETSIG));
+		}
+		sys.fcntl(to, F_SETFL, sys.fcntl(to, F_GETFL) | (flags & (O_NONBLOCK | O_ASYNC)));
+	}
+}
+
+int placeholder_replace(int fd)
+{
+	int cloexec = sys.fcntl(fd, F_GETFD), pooled = placeholder_pooled(), own = pooled, r;
+
+	if (own < 0)
+		own = placeholder_make(SOCK_CLOEXEC);
+	if (own < 0)
+		return own;
+	flags_carry(fd, own);
+	r = sys.dup3(own, fd, cloexec & FD_CLOEXEC ? O_CLOEXEC : 0);
+	if (r < 0)
+		r = -errno;
+	if (pooled < 0)
+		sys.syscall(SYS_close, own);
+	else
+		netio_unprotect_close(own);
+	return r;
+}
+
+int placeholder_new(int flags)
+{
+	int own = placeholder_pooled(), fd;
+
+	if (own < 0)
+		return placeholder_make(flags);
+	fd = sys.fcntl(own, flags & SOCK_CLOEXEC ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
+	if (fd < 0)
+		fd = -errno;
+	else if (flags & SOCK_NONBLOCK)
+		sys.fcntl(fd, F_SETFL, sys.fcntl(fd, F_GETFL) | O_NONBLOCK);
+	netio_unprotect_close(own);
+	return fd;
+}
+
+void placeholder_after_fork(void)
+{
+	pool.count = 0; /* the numbers are closed by netio_forget_after_fork() or shared with the parent */
+	pthread_mutex_init(&pool.lock, NULL);
+}

@@ -1,0 +1,12 @@
+/* placeholder.h - the private side of placeholder.c. */
+#ifndef PRELOAD_PLACEHOLDER_H
+#define PRELOAD_PLACEHOLDER_H
+
+#include "preload/preload.h"
+
+/* The last number of a connection closes: keep its placeholder for the next one. True: the number is closed.
+ */
+bool placeholder_recycle(int fd);
+void placeholder_after_fork(void);
+
+#endif

@@ -1,0 +1,20 @@
+/*
+ * process.h - the private side of init.c and process.c: the life of the process.
+ */
+#ifndef PRELOAD_PROCESS_H
+#define PRELOAD_PROCESS_H
+
+#include "preload/preload.h"
+
+/* Read the configuration and resolve libc's functions, once; cheap afterwards. Safe before constructors. */
+void process_init(void);
+/* config_load() failed: everything goes to the kernel, or nowhere under UTCP_REQUIRE. */
+bool process_config_broken(void);
+/* fork() hooks and the drain at exit. */
+void process_hooks(void);
+/* In a new child: forget the parent's stack. Async-signal-safe. */
+void process_child(void);
+/* Deliver what was accepted for sending, bounded by UTCP_EXIT_DRAIN; then tell the counters. Once. */
+void process_drain(void);
+
+#endif

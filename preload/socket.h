@@ -1,0 +1,47 @@
+/*
+ * socket.h - what socket.c, establish.c and options.c share among themselves.
+ */
+#ifndef PRELOAD_SOCKET_H
+#define PRELOAD_SOCKET_H
+
+#include "preload/preload.h"
+
+/*
+ * Wait for a held description's socket, inside lib_enter(); a cancellation
+ * releases the caller's hold. `limited`: the call has a time-out. 0: look
+ * again; -EAGAIN: the time is over; -EINTR. signal(7): a call with a time-out
+ * is never restarted.
+ */
+int socket_block(ref d, uint32_t events, int kernel_fd, nsec deadline, bool limited);
+/* Absolute deadline of a relative time-out (0: none), computed when first needed. */
+nsec socket_deadline(nsec *deadline, nsec timeout);
+
+/* sendto(MSG_FASTOPEN) and a bind() that may name the stack's own address (establish.c). */
+int socket_bind(int fd, const struct sockaddr *sa, socklen_t len);
+/* The stack's own address: known from the configuration before there is a stack. */
+struct ipaddr stack_address(void);
+
+/* ------------------------------------------------------------ options.c */
+
+#define OPTION_ROWS_MAX 64
+/* Bits of fd_options() beside the rows of the table. */
+#define OPTION_BIT_BOUND   63u /* bind() succeeded */
+#define OPTION_BIT_UNKNOWN 62u /* an option that the table does not know was set */
+
+/* What the application set on a kernel socket, read back from it. */
+struct option_values {
+	uint64_t set; /* rows */
+	int value[OPTION_ROWS_MAX];
+};
+/* setsockopt() on an undecided socket succeeded: remember that. */
+void option_touched(int fd, int level, int name);
+/* Read back; NULL, or the option that only the kernel can do (a static text). */
+const char *options_gather(int fd, struct option_values *v);
+/* SO_RCVTIMEO and SO_SNDTIMEO of an undecided socket; without the lock. */
+void options_timeouts(int fd, struct description *p);
+/* Give the others to a new stack socket; under the lock. */
+void options_apply(struct stack_cx *cx, struct description *p, const struct option_values *v);
+/* A listener's: what an accepted socket inherits in the description. */
+void options_inherit(const struct description *from, struct description *to);
+
+#endif

@@ -1,0 +1,123 @@
+/*
+ * symbols.h - the one list of intercepted libc calls.
+ *
+ * X(group, return type, name, parameters). From it come the declarations of the
+ * exported wrappers and the table of real pointers (calls.h, real.c), and the
+ * test that the library exports exactly these names. A name that this machine's
+ * libc lacks is no error: its pointer stays empty until somebody calls it.
+ *
+ * Not in the list on purpose: isfdtype, fstat and kin (true of the placeholder,
+ * which is a socket), vfork (a wrapper in C would return twice on one frame),
+ * exec and posix_spawn (descriptors are real ones: they pass as they are).
+ *
+ * Place in the flow: calls_<group>.c holds the wrapper of each.
+ */
+#ifndef PRELOAD_SYMBOLS_H
+#define PRELOAD_SYMBOLS_H
+
+#define SYMBOLS_SOCKET(X)                                                                                    \
+	X(socket, int, socket, (int, int, int))                                                              \
+	X(socket, int, bind, (int, const struct sockaddr *, socklen_t))                                      \
+	X(socket, int, listen, (int, int))                                                                   \
+	X(socket, int, accept, (int, struct sockaddr *, socklen_t *))                                        \
+	X(socket, int, accept4, (int, struct sockaddr *, socklen_t *, int))                                  \
+	X(socket, int, connect, (int, const struct sockaddr *, socklen_t))                                   \
+	X(socket, int, __connect, (int, const struct sockaddr *, socklen_t))                                 \
+	X(socket, int, shutdown, (int, int))                                                                 \
+	X(socket, int, getsockname, (int, struct sockaddr *, socklen_t *))                                   \
+	X(socket, int, getpeername, (int, struct sockaddr *, socklen_t *))                                   \
+	X(socket, int, getsockopt, (int, int, int, void *, socklen_t *))                                     \
+	X(socket, int, setsockopt, (int, int, int, const void *, socklen_t))                                 \
+	X(socket, int, sockatmark, (int))
+
+#define SYMBOLS_IO(X)                                                                                        \
+	X(io, ssize_t, read, (int, void *, size_t))                                                          \
+	X(io, ssize_t, __read, (int, void *, size_t))                                                        \
+	X(io, ssize_t, __read_chk, (int, void *, size_t, size_t))                                            \
+	X(io, ssize_t, write, (int, const void *, size_t))                                                   \
+	X(io, ssize_t, __write, (int, const void *, size_t))                                                 \
+	X(io, ssize_t, readv, (int, const struct iovec *, int))                                              \
+	X(io, ssize_t, writev, (int, const struct iovec *, int))                                             \
+	X(io, ssize_t, preadv2, (int, const struct iovec *, int, off_t, int))                                \
+	X(io, ssize_t, preadv64v2, (int, const struct iovec *, int, off64_t, int))                           \
+	X(io, ssize_t, pwritev2, (int, const struct iovec *, int, off_t, int))                               \
+	X(io, ssize_t, pwritev64v2, (int, const struct iovec *, int, off64_t, int))                          \
+	X(io, ssize_t, recv, (int, void *, size_t, int))                                                     \
+	X(io, ssize_t, __recv_chk, (int, void *, size_t, size_t, int))                                       \
+	X(io, ssize_t, recvfrom, (int, void *, size_t, int, struct sockaddr *, socklen_t *))                 \
+	X(io, ssize_t, __recvfrom_chk, (int, void *, size_t, size_t, int, struct sockaddr *, socklen_t *))   \
+	X(io, ssize_t, recvmsg, (int, struct msghdr *, int))                                                 \
+	X(io, int, recvmmsg, (int, struct mmsghdr *, unsigned int, int, struct timespec *))                  \
+	X(io, ssize_t, send, (int, const void *, size_t, int))                                               \
+	X(io, ssize_t, __send, (int, const void *, size_t, int))                                             \
+	X(io, ssize_t, sendto, (int, const void *, size_t, int, const struct sockaddr *, socklen_t))         \
+	X(io, ssize_t, sendmsg, (int, const struct msghdr *, int))                                           \
+	X(io, int, sendmmsg, (int, struct mmsghdr *, unsigned int, int))                                     \
+	X(io, int, __sendmmsg, (int, struct mmsghdr *, unsigned int, int))                                   \
+	X(io, ssize_t, sendfile, (int, int, off_t *, size_t))                                                \
+	X(io, ssize_t, sendfile64, (int, int, off64_t *, size_t))                                            \
+	X(io, ssize_t, splice, (int, off64_t *, int, off64_t *, size_t, unsigned int))
+
+#define SYMBOLS_FD(X)                                                                                        \
+	X(fd, int, close, (int))                                                                             \
+	X(fd, int, __close, (int))                                                                           \
+	X(fd, int, close_range, (unsigned int, unsigned int, int))                                           \
+	X(fd, void, closefrom, (int))                                                                        \
+	X(fd, int, dup, (int))                                                                               \
+	X(fd, int, dup2, (int, int))                                                                         \
+	X(fd, int, __dup2, (int, int))                                                                       \
+	X(fd, int, dup3, (int, int, int))                                                                    \
+	X(fd, int, fcntl, (int, int, ...))                                                                   \
+	X(fd, int, __fcntl, (int, int, ...))                                                                 \
+	X(fd, int, fcntl64, (int, int, ...))                                                                 \
+	X(fd, int, ioctl, (int, unsigned long, ...))                                                         \
+	X(fd, long, syscall, (long, ...))
+
+#define SYMBOLS_POLL(X)                                                                                      \
+	X(poll, int, select, (int, fd_set *, fd_set *, fd_set *, struct timeval *))                          \
+	X(poll, int, __select, (int, fd_set *, fd_set *, fd_set *, struct timeval *))                        \
+	X(poll, int, pselect,                                                                                \
+	  (int, fd_set *, fd_set *, fd_set *, const struct timespec *, const sigset_t *))                    \
+	X(poll, int, poll, (struct pollfd *, nfds_t, int))                                                   \
+	X(poll, int, __poll, (struct pollfd *, nfds_t, int))                                                 \
+	X(poll, int, ppoll, (struct pollfd *, nfds_t, const struct timespec *, const sigset_t *))            \
+	X(poll, int, __poll_chk, (struct pollfd *, nfds_t, int, size_t))                                     \
+	X(poll, int, __ppoll_chk,                                                                            \
+	  (struct pollfd *, nfds_t, const struct timespec *, const sigset_t *, size_t))
+
+#define SYMBOLS_EPOLL(X)                                                                                     \
+	X(epoll, int, epoll_create, (int))                                                                   \
+	X(epoll, int, epoll_create1, (int))                                                                  \
+	X(epoll, int, epoll_ctl, (int, int, int, struct epoll_event *))                                      \
+	X(epoll, int, epoll_wait, (int, struct epoll_event *, int, int))                                     \
+	X(epoll, int, epoll_pwait, (int, struct epoll_event *, int, int, const sigset_t *))                  \
+	X(epoll, int, epoll_pwait2,                                                                          \
+	  (int, struct epoll_event *, int, const struct timespec *, const sigset_t *))
+
+#define SYMBOLS_PROCESS(X)                                                                                   \
+	X(process, pid_t, _Fork, (void))                                                                     \
+	X(process, void, _exit, (int))                                                                       \
+	X(process, void, _Exit, (int))
+
+#define SYMBOLS_SIGNAL(X)                                                                                    \
+	X(signal, int, sigaction, (int, const struct sigaction *, struct sigaction *))                       \
+	X(signal, int, __sigaction, (int, const struct sigaction *, struct sigaction *))                     \
+	X(signal, sighandler_t, signal, (int, sighandler_t))                                                 \
+	X(signal, sighandler_t, bsd_signal, (int, sighandler_t))                                             \
+	X(signal, sighandler_t, ssignal, (int, sighandler_t))                                                \
+	X(signal, sighandler_t, sysv_signal, (int, sighandler_t))                                            \
+	X(signal, sighandler_t, __sysv_signal, (int, sighandler_t))                                          \
+	X(signal, sighandler_t, sigset, (int, sighandler_t))                                                 \
+	X(signal, int, sigignore, (int))                                                                     \
+	X(signal, int, siginterrupt, (int, int))
+
+#define SYMBOLS(X)                                                                                           \
+	SYMBOLS_SOCKET(X)                                                                                    \
+	SYMBOLS_IO(X)                                                                                        \
+	SYMBOLS_FD(X)                                                                                        \
+	SYMBOLS_POLL(X)                                                                                      \
+	SYMBOLS_EPOLL(X)                                                                                     \
+	SYMBOLS_PROCESS(X)                                                                                   \
+	SYMBOLS_SIGNAL(X)
+
+#endif

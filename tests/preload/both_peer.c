@@ -1,0 +1,168 @@
+/*
+ * both_peer.c - the kernel's end of the programs in this folder.
+ *
+ *     both_peer ADDRESS OTHER CONTROL
+ *
+ * Listens on the AF_UNIX path CONTROL; each connection to it is served by a
+ * process of its own, which does one command per line and answers one number:
+ *
+ *     listen            a port of ADDRESS            accept        take a connection: the current one
+ *     connect PORT      to OTHER: the current one    send N        pattern bytes; how many
+ *     recv N            until N or the end           close | rst   of the current one
+ *     shutdown          for writing                  nap MS        wait
+ *     rcvbuf N          of listeners to come         oob           one urgent byte
+ *     unlisten          close the listener           check N       recv N, 1 if they are the pattern
+ *     kick PID SIG      send a signal                keep          forget the current one, leave it open
+ */
+#include "both.h"
+
+static int listener = -1, current = -1, rcvbuf;
+static uint64_t sent, seen;
+
+static uint8_t pattern(uint64_t at)
+{
+	return (uint8_t)(at % 251);
+}
+
+static long do_listen(const char *addr)
+{
+	struct sockaddr_in sin = address(addr, 0);
+	socklen_t len = sizeof sin;
+
+	if (listener >= 0)
+		close(listener);
+	listener = socket(AF_INET, SOCK_STREAM, 0);
+	if (rcvbuf)
+		setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &rcvbuf, sizeof rcvbuf);
+	if (bind(listener, (struct sockaddr *)&sin, sizeof sin) || listen(listener, 16) ||
+	    getsockname(listener, (struct sockaddr *)&sin, &len))
+		return -errno;
+	return ntohs(sin.sin_port);
+}
+
+static long take(int fd)
+{
+	if (fd < 0)
+		return -errno;
+	current = fd;
+	sent = seen = 0;
+	return 0;
+}
+
+static long do_send(long n)
+{
+	uint8_t buf[16384];
+	long done = 0;
+
+	while (done < n) {
+		size_t part = (size_t)(n - done < (long)sizeof buf ? n - done : (long)sizeof buf);
+		for (size_t i = 0; i < part; i++)
+			buf[i] = pattern(sent + i);
+		ssize_t r = send(current, buf, part, MSG_NOSIGNAL);
+		if (r <= 0)
+			return done ? done : -errno;
+		sent += (uint64_t)r;
+		done += r;
+	}
+	return done;
+}
+
+static long do_recv(long n, int *good)
+{
+	uint8_t buf[16384];
+	long done = 0;
+
+	*good = 1;
+	while (done < n) {
+		size_t part = (size_t)(n - done < (long)sizeof buf ? n - done : (long)sizeof buf);
+		ssize_t r = recv(current, buf, part, 0);
+		if (r < 0)
+			return done ? done : -errno;
+		if (!r)
+			break;
+		for (ssize_t i = 0; i < r; i++)
+			*good = *good && buf[i] == pattern(seen + (uint64_t)i);
+		seen += (uint64_t)r;
+		done += r;
+	}
+	return done;
+}
+
+static long reset(void)
+{
+	struct linger l = {1, 0};
+	setsockopt(current, SOL_SOCKET, SO_LINGER, &l, sizeof l);
+	return close(current);
+}
+
+static long command(const char *addr, const char *other, const char *line)
+{
+	char word[32] = "";
+	long a = 0, b = 0, r;
+	int good;
+
+	sscanf(line, "%31s %ld %ld", word, &a, &b);
+	if (!strcmp(word, "listen"))
+		return do_listen(addr);
+	if (!strcmp(word, "unlisten"))
+		return r = close(listener), listener = -1, r;
+	if (!strcmp(word, "accept"))
+		return take(accept(listener, NULL, NULL));
+	if (!strcmp(word, "connect")) {
+		int fd = socket(AF_INET, SOCK_STREAM, 0);
+		return connect_to(fd, other, (int)a) ? (r = -errno, close(fd), r) : take(fd);
+	}
+	if (!strcmp(word, "send"))
+		return do_send(a);
+	if (!strcmp(word, "oob"))
+		return send(current, "!", 1, MSG_OOB | MSG_NOSIGNAL);
+	if (!strcmp(word, "recv"))
+		return do_recv(a, &good);
+	if (!strcmp(word, "check"))
+		return do_recv(a, &good) == a && good;
+	if (!strcmp(word, "close"))
+		return close(current);
+	if (!strcmp(word, "rst"))
+		return reset();
+	if (!strcmp(word, "shutdown"))
+		return shutdown(current, SHUT_WR);
+	if (!strcmp(word, "nap"))
+		return nap((int)a), 0;
+	if (!strcmp(word, "rcvbuf"))
+		return rcvbuf = (int)a;
+	if (!strcmp(word, "kick"))
+		return kill((pid_t)a, (int)b);
+	if (!strcmp(word, "keep"))
+		return 0;
+	return -EINVAL;
+}
+
+static void serve(int fd, const char *addr, const char *other)
+{
+	FILE *in = fdopen(fd, "r");
+	char line[256];
+
+	while (fgets(line, sizeof line, in))
+		dprintf(fd, "%ld\n", command(addr, other, line));
+	_exit(0);
+}
+
+int main(int argc, char **argv)
+{
+	struct sockaddr_un sun = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	if (argc != 4)
+		return 2;
+	signal(SIGCHLD, SIG_IGN);
+	snprintf(sun.sun_path, sizeof sun.sun_path, "%s", argv[3]);
+	unlink(argv[3]);
+	if (bind(fd, (struct sockaddr *)&sun, sizeof sun) || listen(fd, 16))
+		return 1;
+	for (;;) {
+		int c = accept(fd, NULL, NULL);
+		if (c >= 0 && !fork())
+			serve(c, argv[1], argv[2]);
+		close(c);
+	}
+}

@@ -1,0 +1,61 @@
+#!/bin/sh
+# Runs each program twice, over the kernel's TCP and over the stack, and compares
+# what it printed.   usage: run.sh BUILD-DIRECTORY [PROGRAM[:VARIABLE=VALUE...]...]
+# Needs root: it works in a network namespace of its own.
+set -u
+build=$1
+shift
+here=$(cd "$(dirname "$0")" && pwd)
+tmp=$(mktemp -d)
+ns=utcp-both-$$
+pids=
+cleanup() {
+	for p in $pids; do kill "$p" 2>/dev/null; done
+	ip netns del "$ns" 2>/dev/null
+	rm -rf "$tmp"
+}
+trap cleanup EXIT
+trap 'exit 1' INT TERM
+
+lib=$(cd "$build" && pwd)/libutcp.so
+ip netns add "$ns" && ip -n "$ns" link set lo up &&
+	ip -n "$ns" tuntap add utcp0 mode tap vnet_hdr && ip -n "$ns" addr add 10.77.0.1/24 dev utcp0 &&
+	ip -n "$ns" link set utcp0 up || exit 1
+
+compile() {
+	${CC:-gcc} -std=gnu11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Wno-unused-function -pthread -o "$tmp/$1" "$here/$1.c"
+}
+compile both_peer || exit 1
+ip netns exec "$ns" "$tmp/both_peer" 127.0.0.1 127.0.0.1 "$tmp/k.ctl" &
+pids="$pids $!"
+ip netns exec "$ns" "$tmp/both_peer" 10.77.0.1 10.77.0.2 "$tmp/s.ctl" &
+pids="$pids $!"
+compile peer || exit 1
+mkfifo "$tmp/alive" && exec 3<>"$tmp/alive" # peer ends with its input
+ip netns exec "$ns" "$tmp/peer" 7000 <"$tmp/alive" >"$tmp/peer.out" &
+pids="$pids $!"
+while [ ! -s "$tmp/peer.out" ]; do sleep 0.05; done
+while [ ! -S "$tmp/k.ctl" ] || [ ! -S "$tmp/s.ctl" ]; do sleep 0.05; done
+
+[ $# -gt 0 ] || set -- $(cd "$here" && ls *.c | grep -v -e '^both_peer' -e '^peer' | sed 's/\.c$//') \
+	lostwake:UTCP_TEST_PAUSE=500:LOSTWAKE_ROUNDS=400
+failed=0
+for t in "$@"; do
+	with=$(echo "$t" | sed 's/^[^:]*:*//; s/:/ /g')
+	t=${t%%:*}
+	compile "$t" || { failed=1; continue; }
+	ip netns exec "$ns" env TEST_OWN=127.0.0.1 TEST_PEER=127.0.0.1 TEST_CONTROL="$tmp/k.ctl" \
+		PEER_ADDR=127.0.0.1 PEER_PORT=7000 $with timeout 60 "$tmp/$t" >"$tmp/$t.kernel" 2>&1
+	echo "exit $?" >>"$tmp/$t.kernel"
+	ip netns exec "$ns" env TEST_OWN=10.77.0.2 TEST_PEER=10.77.0.1 TEST_CONTROL="$tmp/s.ctl" UTCP_REQUIRE=1 \
+		PEER_ADDR=10.77.0.1 PEER_PORT=7000 $with LD_PRELOAD="$lib" timeout 60 "$tmp/$t" >"$tmp/$t.stack" 2>&1
+	echo "exit $?" >>"$tmp/$t.stack"
+	if diff -u "$tmp/$t.kernel" "$tmp/$t.stack" >"$tmp/$t.diff"; then
+		echo "ok   $t ($(wc -l <"$tmp/$t.kernel") lines)"
+	else
+		echo "FAIL $t"
+		cat "$tmp/$t.diff"
+		failed=1
+	fi
+done
+exit $failed
