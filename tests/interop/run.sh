@@ -1,0 +1,130 @@
+#!/bin/bash
+# run.sh TOPOLOGY [CASE...] - unmodified programs over libutcp against the kernel's TCP, on one kind of path:
+# tap, packet, lossy-tap or lossy-packet. Each case is a function c_NAME in clients.sh or servers.sh.
+#
+# A case runs in a process of its own with a time limit. It passes if its commands succeed, if UTCP_REQUIRE=1 let
+# nothing fall to the kernel, if ss never saw a kernel socket with the stack's address (spy_*), and on a lossy
+# path if the capture shows no silence longer than three RTOs.
+set -u
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+# shellcheck source=tests/interop/lib.sh
+. "$here/lib.sh"
+# shellcheck source=tests/interop/clients.sh
+. "$here/clients.sh"
+# shellcheck source=tests/interop/servers.sh
+. "$here/servers.sh"
+
+# NAME SECONDS [only on TOPOLOGY...]
+cases() {
+	cat <<-EOF
+		curl_download 120
+		curl_upload 120
+		curl_connection_close 60
+		curl_keepalive_1000 90
+		curl_parallel_50 120
+		curl_server_resets 20
+		curl_refused 20
+		curl_unreachable 30
+		nc_openbsd_client 60
+		nc_traditional_client 60
+		nc_openbsd_server 60
+		nc_traditional_server 60
+		python_http_server 90
+		iperf3_server 60
+		nginx_wrk 60
+		redis_benchmark 60
+		redis_bgsave 60
+		redis_default_save 100 tap
+		two_in_a_row 20
+	EOF
+}
+
+# ours COMMAND...: under libutcp, with a time limit of its own.
+ours() {
+	timeout --foreground -k 2 "${LIMIT:-100}" "$UTCP" "$@"
+}
+
+fail() {
+	echo "FAIL: $1"
+	exit 1
+}
+
+# counter NAME: of the last command that ran under UTCP_STATS.
+counter() {
+	awk -v n="$1" '$1 == n { print $2 }' "$UTCP_STATS"
+}
+
+case_clean() {
+	local status=$? pids
+	trap - EXIT
+	pids=$(jobs -p)
+	# shellcheck disable=SC2086
+	[ -z "$pids" ] || kill -9 $pids 2>/dev/null
+	exit "$status"
+}
+
+# Inside the process of one case.
+if [ "${1:-}" = --case ]; then
+	trap case_clean EXIT
+	trap 'exit 143' TERM
+	cd "$WORK" || exit 1
+	"c_$2"
+	status=$?
+	[ $status = 0 ] || fail "the case returned $status"
+	if [ -n "${LOSSY_REPORT:-}" ] && [ -s "${UTCP_PCAP:-}" ]; then
+		/usr/bin/python3 "$here/silence.py" "$UTCP_PCAP" "${SLACK_MS:-50}" || fail "a silence on the wire"
+	fi
+	exit 0
+fi
+
+kind=${1:?usage: run.sh TOPOLOGY [CASE...]}
+playground_enter "$@"
+shift
+topology "$kind"
+export UTCP_REQUIRE=1 UTCP_STATS=$WORK/stats CURL_HOME=$WORK
+export WORK KERNEL STACK NOBODY KIND=$kind LOSSY_REPORT LOSSY_PID
+mkdir "$WORK/www" "$WORK/nginx"
+MB=${MB:-100}
+export MB
+head -c "${MB}M" /dev/urandom >"$WORK/www/big"
+head -c 2M "$WORK/www/big" >"$WORK/www/two"
+head -c 5M "$WORK/www/big" >"$WORK/five"
+echo "hello, small world" >"$WORK/www/small"
+for i in {1..50}; do ln "$WORK/www/two" "$WORK/www/two.$i"; done
+
+passed=0 failed=0
+while read -r name seconds only; do
+	[ -z "$only" ] || [[ " $only " == *" $kind "* ]] || continue
+	[ $# = 0 ] || [[ " $* " == *" $name "* ]] || continue
+	log=$WORK/$name.log
+	rm -f "$UTCP_STATS"
+	if [ -n "${LOSSY_REPORT:-}" ]; then
+		export UTCP_PCAP=$WORK/capture.pcap UTCP_PCAP_SNAPLEN=96
+		rm -f "$UTCP_PCAP"
+	fi
+	start=$EPOCHREALTIME
+	timeout -k 5 "$seconds" bash "$here/run.sh" --case "$name" >"$log" 2>&1 </dev/null
+	status=$?
+	took=$(awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')
+	if [ $status = 0 ]; then
+		passed=$((passed + 1))
+		printf '  ok    %s/%s (%s s)\n' "$kind" "$name" "$took"
+		[ -z "${VERBOSE:-}" ] || sed 's/^/          /' "$log"
+	else
+		failed=$((failed + 1))
+		[ $status != 124 ] || echo "FAIL: not done after $seconds s" >>"$log"
+		printf '  FAIL  %s/%s (%s s)\n' "$kind" "$name" "$took"
+		tail -n 25 "$log" | sed 's/^/          /'
+		if [ -n "${KEEP:-}" ]; then
+			mkdir -p "$KEEP"
+			cp "$log" "$WORK"/capture.pcap "$KEEP" 2>/dev/null
+		fi
+	fi
+done < <(cases)
+if [ -n "${LOSSY_REPORT:-}" ]; then
+	end_process "$LOSSY_PID"
+	grep from_ "$LOSSY_REPORT" | sed 's/^/        /'
+	grep late_ "$LOSSY_REPORT" | sed 's/^/        /'
+fi
+[ -z "${UTCP_TALLY:-}" ] || echo "$passed $failed" >>"$UTCP_TALLY"
+[ $failed = 0 ] && [ $passed != 0 ]
