@@ -294,21 +294,36 @@ void capture_flush(struct capture *c)
 		fflush(c->file);
 }
 
-void capture_forget(struct capture *c)
+static void libpcap_close(struct capture *c)
 {
-	c->forgotten = true;
-	fds_drop(&c->fd);
-}
-
-void capture_close(struct capture *c)
-{
-	if (c->file)
-		fclose(c->file);
-	if (c->fd >= 0)
-		fds_drop(&c->fd);
 	if (c->filtered)
 		c->pcap.pcap_freecode(&c->filter);
 	if (c->handle)
 		c->pcap.pcap_close(c->handle);
+	c->filtered = false;
+	c->handle = NULL;
+	c->dumper = NULL;
+}
+
+static void file_close(struct capture *c)
+{
+	if (c->file)
+		fclose(c->file);
+	c->file = NULL;
+	if (c->fd >= 0)
+		fds_drop(&c->fd);
+}
+
+void capture_forget(struct capture *c)
+{
+	c->forgotten = true; /* and so fclose() writes nothing */
+	file_close(c);
+	libpcap_close(c);
+}
+
+void capture_close(struct capture *c)
+{
+	file_close(c);
+	libpcap_close(c);
 	pages_free(c, sizeof *c);
 }

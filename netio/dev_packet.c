@@ -138,8 +138,13 @@ static int setup_socket(struct device *d, struct netio_config *c)
 		err = set_option(d->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof one);
 	if (err)
 		return (int)err;
-	d->vnet = set_option(d->fd, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof one) == 0;
-	d->caps = (d->vnet ? DEVICE_TX_CSUM | DEVICE_TX_TSO4 : 0) | (d->no_link ? DEVICE_NO_ARP : 0);
+	/* Not optional: without it, frames of this host (veth) come with half a checksum and no word of it.
+	 */
+	err = set_option(d->fd, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof one);
+	if (err)
+		return (int)err;
+	d->vnet = true;
+	d->caps = DEVICE_TX_CSUM | DEVICE_TX_TSO4 | (d->no_link ? DEVICE_NO_ARP : 0);
 	if (set_option(d->fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) != 0)
 		set_option(d->fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
 	if (set_option(d->fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size) != 0)
@@ -205,27 +210,24 @@ static void add_link_header(const struct device *d, struct device_rx *out)
 
 static int packet_recv(struct device *d, uint8_t *buf, struct device_rx *out)
 {
-	uint32_t head = d->vnet ? VNET_LEN : 0;
 	uint32_t skip = d->no_link ? ETHER_LEN : 0;
-	uint8_t *start = buf + RX_OFFSET + skip - head;
+	uint8_t *start = buf + RX_OFFSET + skip - VNET_LEN;
 	struct virtio_net_hdr h;
 	long n;
 
 	do {
-		n = RAW6(SYS_recvfrom, d->fd, start, head + FRAME_LEN_MAX, MSG_DONTWAIT, NULL, NULL);
+		n = RAW6(SYS_recvfrom, d->fd, start, VNET_LEN + FRAME_LEN_MAX, MSG_DONTWAIT, NULL, NULL);
 	} while (n == -EINTR || n == -ENETDOWN); /* ENETDOWN is told once; frames may follow */
 	if (n == -EBADF)
 		return -ENODEV;
-	if (n < 0)
+	if (n < (long)VNET_LEN)
 		return 0;
 	memset(out, 0, sizeof *out);
-	out->bytes = start + head;
+	out->bytes = start + VNET_LEN;
 	out->frame.data = out->bytes;
-	out->frame.len = (uint32_t)n > head ? (uint32_t)n - head : 0;
-	if (head && (uint32_t)n >= head) {
-		memcpy(&h, start, sizeof h);
-		vnet_to_rx(&h, out);
-	}
+	out->frame.len = (uint32_t)(n - (long)VNET_LEN);
+	memcpy(&h, start, sizeof h);
+	vnet_to_rx(&h, out);
 	if (d->no_link && out->frame.len)
 		add_link_header(d, out);
 	return 1;
@@ -244,16 +246,6 @@ static long transmit(struct device *d, struct iovec *v, size_t count)
 	return RAW3(SYS_sendmsg, d->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-static int emit_plain(void *arg, const uint8_t *frame, uint32_t len)
-{
-	struct device *d = arg;
-	uint32_t skip = d->no_link ? ETHER_LEN : 0;
-	struct iovec v = {(void *)(uintptr_t)(frame + skip), len - skip};
-	long r = transmit(d, &v, 1);
-
-	return r < 0 ? (int)r : 0;
-}
-
 static int packet_send(struct device *d, const struct frame_tx *f)
 {
 	struct iovec v[2 + FRAME_PIECES_MAX];
@@ -262,16 +254,12 @@ static int packet_send(struct device *d, const struct frame_tx *f)
 	size_t count = 0;
 	long r;
 
-	if (!d->vnet && (f->csum_offset || f->gso_size))
-		return frame_segment(f, d->tx_scratch, emit_plain, d);
-	if (d->vnet) {
-		vnet_from_tx(f, &h);
-		if (h.flags)
-			h.csum_start = (uint16_t)(h.csum_start - skip);
-		if (h.gso_type)
-			h.hdr_len = (uint16_t)(h.hdr_len - skip);
-		v[count++] = (struct iovec){&h, sizeof h};
-	}
+	vnet_from_tx(f, &h);
+	if (h.flags)
+		h.csum_start = (uint16_t)(h.csum_start - skip);
+	if (h.gso_type)
+		h.hdr_len = (uint16_t)(h.hdr_len - skip);
+	v[count++] = (struct iovec){&h, sizeof h};
 	v[count++] = (struct iovec){(void *)(uintptr_t)(f->header + skip), f->header_len - skip};
 	for (uint32_t i = 0; i < f->piece_count; i++)
 		v[count++] = (struct iovec){(void *)(uintptr_t)f->piece[i].data, f->piece[i].len};

@@ -24,6 +24,7 @@
 #include "netio/internal.h"
 
 #define BURST_MAX  64
+#define BURSTS_MAX 16 /* more than a device's queue holds */
 #define LOOK_EVERY 8  /* one drive in so many looks for a queue while frames come singly */
 #define BUSY_FOR   64 /* drives that read the queue to its end after one that found several */
 
@@ -150,7 +151,7 @@ void device_failed(struct netio *n, int err)
 {
 	if (n->failure)
 		return;
-	n->failure = err;
+	__atomic_store_n(&n->failure, err, __ATOMIC_RELAXED);
 	n->dev.ops->close(&n->dev);
 	report(err == -ENOTRECOVERABLE
 		   ? "a process died inside the stack and left it inconsistent; the stack is stopped"
@@ -159,15 +160,16 @@ void device_failed(struct netio *n, int err)
 }
 
 /*
- * How many frames this drive may take. Reading a queue to its end costs one
- * more system call, which finds nothing: 2 % of a round trip. While frames come
- * singly one is enough, if no other thread sleeps: a frame that is left behind
- * ends our own next wait at once. With other sleepers the queue is always
- * emptied, as the kernel may have woken only us for all of it (design D3.2).
+ * How many frames a burst may take. Reading a queue to its end costs one more
+ * system call, which finds nothing: 2 % of a round trip. While frames come
+ * singly one is enough, but only in a process with a single waitset: there the
+ * device is on that set's ready list for as long as frames are queued, and what
+ * is left behind ends the next wait at once. With several, the kernel may have
+ * told only the one elected, so the queue is always emptied (design D3.2).
  */
 static int burst_limit(struct netio *n)
 {
-	if (n->busy || atomic_load_explicit(&n->waiters, memory_order_relaxed) > 0 || netio_in_driver())
+	if (n->busy || n->slots_used > 1 || netio_in_driver())
 		return BURST_MAX;
 	if (++n->looks < LOOK_EVERY)
 		return 1;
@@ -201,7 +203,14 @@ static int receive_burst(struct netio *n, struct stack_cx *cx)
 
 int netio_drive(struct netio *n, struct stack_cx *cx)
 {
-	int taken = receive_burst(n, cx);
+	int burst = receive_burst(n, cx), taken = burst;
+
+	/* More than a burst, and others sleep beside it: nobody else may have been told. */
+	for (int i = 0; burst == BURST_MAX && i < BURSTS_MAX && atomic_load(&n->waiters) > 0; i++) {
+		stack_flush(cx);
+		burst = receive_burst(n, cx);
+		taken += burst;
+	}
 
 	n->count.drives++;
 	if (netio_in_driver()) {
@@ -462,7 +471,28 @@ int netio_status(struct netio *n)
 
 void netio_counters(struct netio *n, struct netio_counters *out)
 {
-	*out = n->count;
-	if (n->capture)
-		out->capture_drops = capture_drops(n->capture);
+	if (n->forgotten) {
+		memset(out, 0, sizeof *out);
+		return;
+	}
+	lock_acquire(n);
+	/* These two are counted without the lock. */
+	uint64_t wakeups = __atomic_load_n(&n->count.helper_wakeups, __ATOMIC_RELAXED);
+	uint64_t blocks = __atomic_load_n(&n->count.blocks, __ATOMIC_RELAXED);
+	struct netio_counters c = {
+	    .rx_app = n->count.rx_app,
+	    .rx_helper = n->count.rx_helper,
+	    .drives = n->count.drives,
+	    .helper_wakeups = wakeups,
+	    .bells = n->count.bells,
+	    .blocks = blocks,
+	    .spurious = n->count.spurious,
+	    .rx_bytes = n->count.rx_bytes,
+	    .tx_bytes = n->count.tx_bytes,
+	    .tx_frames = n->count.tx_frames,
+	    .tx_errors = n->count.tx_errors,
+	    .capture_drops = n->capture ? capture_drops(n->capture) : 0,
+	};
+	lock_release(n);
+	*out = c;
 }

@@ -196,11 +196,16 @@ static void *driver_main(void *arg)
 		} else if (atomic_load(&n->waiters) > 0) { /* PARKED */
 			arm(d, false);
 			park(d);
-		} else { /* ARMED */
+			tick(d); /* the waiter that has just gone is about to drive */
+		} else {	 /* ARMED */
 			arm(d, true);
 			d->hand_over = false;
 			while (!d->hand_over && !atomic_load(&d->stop))
 				d->ev.ev_run(d->loop, EVRUN_ONCE);
+			if (d->hand_over) {
+				arm(d, false);
+				tick(d);
+			}
 		}
 	}
 	d->ev.ev_loop_destroy(d->loop);

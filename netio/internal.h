@@ -107,7 +107,7 @@ struct netio {
 
 	/* waitsets of this process */
 	struct waitset *slots;
-	uint32_t slot_count, slot_free;
+	uint32_t slot_count, slot_free, slots_used;
 
 	/* the driver's view (evloop.c): a Dekker pair, seq_cst on both sides */
 	_Atomic int waiters;

@@ -29,6 +29,11 @@
 
 #include "netio/internal.h"
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#define ABANDONED_BYTES 32768
+#endif
+
 /* epoll data of our own members; the tags of extra members are below these. */
 enum { TAG_DEVICE = 0, TAG_TIMER, TAG_BELL, TAG_OWN_COUNT };
 #define OWN_TAG(x) (UINT64_MAX - (uint64_t)(x))
@@ -50,13 +55,12 @@ static uint32_t slot_take(struct netio *n)
 {
 	uint32_t slot = n->slot_free;
 
-	if (slot) {
+	if (slot)
 		n->slot_free = n->slots[slot].next_free;
-		return slot;
-	}
-	if (n->slot_count + 1 >= SLOTS_MAX)
-		return SLOT_NONE;
-	return ++n->slot_count;
+	else if (n->slot_count + 1 < SLOTS_MAX)
+		slot = ++n->slot_count;
+	n->slots_used += slot != SLOT_NONE;
+	return slot;
 }
 
 static void slot_give_back(struct netio *n, struct waitset *ws)
@@ -67,6 +71,7 @@ static void slot_give_back(struct netio *n, struct waitset *ws)
 	ws->epfd = ws->bell = -1;
 	ws->next_free = n->slot_free;
 	n->slot_free = slot;
+	n->slots_used--;
 }
 
 static int member_add(int epfd, int fd, uint32_t events, uint64_t tag)
@@ -154,7 +159,7 @@ void waitsets_free(struct netio *n, bool close_fds)
 		fds_drop(&n->slots[i].epfd);
 		fds_drop(&n->slots[i].bell);
 	}
-	n->slot_count = n->slot_free = 0;
+	n->slot_count = n->slot_free = n->slots_used = 0;
 }
 
 ref waitset_evset(struct waitset *ws)
@@ -300,6 +305,12 @@ static void withdraw_and_drive(struct waitset *ws)
 
 void waitset_cleanup(void *arg)
 {
+#ifdef __SANITIZE_ADDRESS__
+	/* The frames that a cancelled thread has abandoned stay marked as in use: where we run now. */
+	char *here = __builtin_frame_address(0);
+
+	__asan_unpoison_memory_region(here - ABANDONED_BYTES, ABANDONED_BYTES);
+#endif
 	sleeping = NULL;
 	withdraw_and_drive(arg);
 }
@@ -462,34 +473,41 @@ struct poll_pages {
 
 static void poll_pages_free(void *arg)
 {
-	struct poll_pages *pp = arg;
+	struct poll_pages *pages = arg;
 
-	if (pp->p)
-		pages_free(pp->p, pp->bytes);
+	pages_free(pages->p, pages->bytes);
+}
+
+static int poll_sleep(struct waitset *ws, struct pollfd *copy, struct pollfd *fds, uint32_t nfds,
+		      nsec deadline, const sigset_t *mask, struct wait_result *r)
+{
+	int err;
+
+	if (nfds)
+		memcpy(copy, fds, nfds * sizeof *fds);
+	fell_asleep(ws, r);
+	err = poll_and_look(ws, copy, nfds, deadline, mask, r);
+	woke_up(r);
+	if (!err && nfds)
+		memcpy(fds, copy, nfds * sizeof *fds);
+	return err;
 }
 
 int waitset_block_poll(struct waitset *ws, struct pollfd *fds, uint32_t nfds, nsec deadline,
 		       const sigset_t *mask, struct wait_result *r)
 {
-	struct pollfd few[POLL_STACK_FDS + 1], *p = few;
-	struct poll_pages pages = {NULL, 0};
-	int err;
+	struct pollfd few[POLL_STACK_FDS + 1];
+	struct poll_pages pages;
+	volatile int err; /* pthread_cleanup_push() is a setjmp() */
 
-	if (nfds > POLL_STACK_FDS) {
-		pages.bytes = ((size_t)nfds + 1) * sizeof *p;
-		pages.p = pages_alloc(pages.bytes);
-		if (!pages.p)
-			return -ENOMEM;
-		p = pages.p;
-	}
-	if (nfds)
-		memcpy(p, fds, nfds * sizeof *p);
-	fell_asleep(ws, r);
+	if (nfds <= POLL_STACK_FDS)
+		return poll_sleep(ws, few, fds, nfds, deadline, mask, r);
+	pages.bytes = ((size_t)nfds + 1) * sizeof *fds;
+	pages.p = pages_alloc(pages.bytes);
+	if (!pages.p)
+		return -ENOMEM;
 	pthread_cleanup_push(poll_pages_free, &pages);
-	err = poll_and_look(ws, p, nfds, deadline, mask, r);
-	woke_up(r);
-	if (!err && nfds)
-		memcpy(fds, p, nfds * sizeof *p);
+	err = poll_sleep(ws, pages.p, fds, nfds, deadline, mask, r);
 	pthread_cleanup_pop(1);
 	return err;
 }

@@ -318,6 +318,7 @@ static void tap_capture(void)
 	snprintf(c.pcap_path, sizeof c.pcap_path, "/tmp/netio_tap.%d.pcap", getpid());
 	n = kit_attach("tap:utcp0", &c);
 	CHECK_FATAL(n != NULL);
+	CHECK_EQ(netio_start_driver(n), 0); /* the rest of what was sent leaves when the threads have gone */
 	both_roles(n, "10.77.0.2", "10.77.0.1");
 	netio_capture_flush(n);
 	netio_detach(n);
