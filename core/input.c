@@ -146,7 +146,7 @@ static enum verdict step1_sequence(struct stack_cx *cx, struct tcb *t, struct se
 			reass_duplicate(t, s->seq, seq_min(seq_add(s->seq, s->len), t->rcv_nxt));
 		return ACK_DROP;
 	}
-	if (!(s->flags & (TH_SYN | TH_RST))) {
+	if ((s->flags & (TH_SYN | TH_RST | TH_ACK)) == TH_ACK) { /* without ACK step 5 drops it unanswered */
 		trim_left(cx, t, s);
 		trim_right(cx, t, s);
 	}
@@ -319,6 +319,9 @@ static void text_in_order(struct stack_cx *cx, struct tcb *t, struct segment *s)
 {
 	uint32_t got = (uint32_t)buffer_append_flat(cx, &t->rcvbuf, pool_ref(cx, t), s->data, s->len);
 
+	while (got < s->len && reass_prune(cx, t))
+		got += (uint32_t)buffer_append_flat(cx, &t->rcvbuf, pool_ref(cx, t), s->data + got,
+						    s->len - got);
 	t->rcv_nxt = seq_add(t->rcv_nxt, got);
 	t->bytes_received += got;
 	if (got < s->len) {

@@ -10,15 +10,18 @@
  * Limits, as Linux's: the accept queue is full when it holds more than backlog
  * connections; then SYNs are dropped and final ACKs ignored (the child stays in
  * SYN-RECEIVED, our SYN-ACK is sent again, its ACK tries anew). The SYN queue
- * holds as many; beyond that the oldest child gives way if it had its second,
- * else the new SYN is dropped: a flood of forged SYNs takes bounded memory and
- * leaves a chance to every honest peer that sends its SYN again (RFC 4987 3.3).
+ * holds as many, and 128 at least (where Linux's would go on with SYN cookies:
+ * a child that gives way under an honest peer shows there as a reset); beyond that
+ * the oldest child gives way if it had its second, else the new SYN is dropped:
+ * a flood of forged SYNs takes bounded memory and leaves a chance to every
+ * honest peer that sends its SYN again (RFC 4987 3.3).
  *
  * rcv_tune_start, of no use before ESTABLISHED, holds the time of the SYN.
  */
 #include "core/recv.h"
 
 #define SYN_QUEUE_GRACE NS_PER_S
+#define SYN_QUEUE_MIN	128u
 
 /* ------------------------------------------------------------------ queues */
 
@@ -95,7 +98,7 @@ static bool accept_queue_full(const struct tcb *l)
 /* Room for one more child in SYN-RECEIVED, made if need be. */
 static bool syn_queue_room(struct stack_cx *cx, struct tcb *l)
 {
-	if (l->syn_count <= l->backlog)
+	if (l->syn_count <= MAX_OF(l->backlog, SYN_QUEUE_MIN))
 		return true;
 	struct tcb *oldest = tcb_at(cx, l->syn_first);
 	if (cx->now - oldest->rcv_tune_start < SYN_QUEUE_GRACE)

@@ -375,6 +375,28 @@ void reass_deliver(struct stack_cx *cx, struct tcb *t)
 		sack_forget(t);
 }
 
+/*
+ * Want of memory: the range farthest away makes room for data that is in order,
+ * else what nobody can read yet would keep out what everybody waits for. RFC
+ * 2018 8 allows it: SACKed data may be discarded. False: nothing is held.
+ */
+bool reass_prune(struct stack_cx *cx, struct tcb *t)
+{
+	ref r = t->ooo_root;
+
+	if (!r)
+		return false;
+	while (ooo_at(cx, r)->right)
+		r = ooo_at(cx, r)->right;
+	for (unsigned i = 0; i < SACK_BLOCKS_MAX; i++)
+		if (seq_geq(t->sack_recent[i].start, ooo_at(cx, r)->start))
+			t->sack_recent[i] = (struct sack_block){t->rcv_nxt, t->rcv_nxt};
+	tree_remove(cx, t, r);
+	range_free(cx, t, r);
+	COUNT(cx, tcp_ooo_drop);
+	return true;
+}
+
 void reass_clear(struct stack_cx *cx, struct tcb *t)
 {
 	while (t->ooo_root) {

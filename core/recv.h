@@ -55,6 +55,8 @@ void timewait_free(struct stack_cx *cx, struct timewait *w);
 bool timewait_reusable(struct stack_cx *cx, const struct timewait *w);
 
 /* reass.c */
+/* Throw the farthest range away, for want of memory; false: there is none. */
+bool reass_prune(struct stack_cx *cx, struct tcb *t);
 void reass_duplicate(struct tcb *t, seq32 start, seq32 end);
 const char *reass_verify(struct stack_cx *cx, const struct tcb *t);
 

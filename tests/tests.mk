@@ -40,4 +40,8 @@ check-core: $(UNIT_TESTS) $(UNIT_NETIO) $(BUILD)/tests/segment/segment $(BUILD)/
 sim: $(BUILD)/tests/sim/sim
 	$(BUILD)/tests/sim/sim --seed $(SEED) --connections $(N)
 
-.PHONY: check-core sim
+# One connection of 4.7 GB: the sequence numbers wrap on the way.
+sim-long: $(BUILD)/tests/sim/sim
+	$(BUILD)/tests/sim/sim --seed $(SEED) --long 4700000000
+
+.PHONY: check-core sim sim-long

@@ -52,7 +52,8 @@ void dialogue_fail(struct peer *p, const char *file, int line, const char *forma
 	vsnprintf(text, sizeof text, format, ap);
 	va_end(ap);
 	fflush(p->log_file);
-	printf("\n%s\n  %s\n%s  FAILED %s:%d: %s\n", running->name, running->sentence, p->log, file, line, text);
+	printf("\n%s\n  %s\n%s  FAILED %s:%d: %s\n", running->name, running->sentence, p->log, file, line,
+	       text);
 	snprintf(path, sizeof path, "%s/%s.pcap", out_dir, running->name);
 	fflush(p->pcap_file);
 	FILE *f = fopen(path, "wb");
@@ -364,7 +365,8 @@ void peer_switches(struct peer *p, uint16_t our_port, uint16_t peer_port)
 
 void peer_sends_icmp(struct peer *p, nsec at, int type, int code, int64_t seq, uint16_t mtu)
 {
-	uint8_t frame[IMAGE_ETHER + 20 + 8 + 28] = {0}, *ip = frame + IMAGE_ETHER, *icmp = ip + 20, *quote = icmp + 8;
+	uint8_t frame[IMAGE_ETHER + 20 + 8 + 28] = {0}, *ip = frame + IMAGE_ETHER, *icmp = ip + 20,
+					     *quote = icmp + 8;
 	uint32_t wire_seq = (uint32_t)seq - OUR_ISS + p->conv->our_iss;
 	uint16_t sum;
 
@@ -375,7 +377,8 @@ void peer_sends_icmp(struct peer *p, nsec at, int type, int code, int64_t seq, u
 	memcpy(ip, head, 20);
 	sum = image_checksum(ip, 20, 0);
 	ip[10] = (uint8_t)(sum >> 8), ip[11] = (uint8_t)sum;
-	static const uint8_t inner[20] = {0x45, 0, 5, 220, 0, 1, 64, 0, 64, 6, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1};
+	static const uint8_t inner[20] = {0x45, 0, 5,  220, 0, 1, 64, 0, 64, 6,
+					  0,	0, 10, 0,   0, 2, 10, 0, 0,  1};
 	memcpy(quote, inner, 20);
 	sum = image_checksum(quote, 20, 0);
 	quote[10] = (uint8_t)(sum >> 8), quote[11] = (uint8_t)sum;
@@ -449,7 +452,8 @@ void expect_segment_at(struct peer *p, struct seg s, const char *file, int line)
 		dialogue_fail(p, file, line, "the segment is on other ports: %u -> %u", im->sport, im->dport);
 	compare(p, "flags", im->flags & ~PSH, s.flags == ANY ? ANY : s.flags & ~PSH, file, line);
 	compare(p, "PSH", (im->flags & PSH) != 0, s.psh, file, line);
-	compare(p, "seq", (uint32_t)(im->seq - (c->our_iss_known ? c->our_iss - OUR_ISS : 0)), s.seq, file, line);
+	compare(p, "seq", (uint32_t)(im->seq - (c->our_iss_known ? c->our_iss - OUR_ISS : 0)), s.seq, file,
+		line);
 	if (s.ack != ANY)
 		compare(p, "ack", (uint32_t)(im->ack - c->peer_iss + PEER_ISS), s.ack, file, line);
 	compare(p, "window", im->wnd, s.wnd, file, line);

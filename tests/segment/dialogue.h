@@ -21,9 +21,9 @@
 
 #define OUR_ISS	 1000u
 #define PEER_ISS 5000u
-#define AT_MS(x) ((nsec)(x) * NS_PER_MS)
-#define AT_US(x) ((nsec)(x) * NS_PER_US)
-#define AT_S(x)	 ((nsec)(x) * NS_PER_S)
+#define AT_MS(x) ((nsec)(x)*NS_PER_MS)
+#define AT_US(x) ((nsec)(x)*NS_PER_US)
+#define AT_S(x)	 ((nsec)(x)*NS_PER_S)
 #define NOW	 NSEC_NEVER /* peer_sends(): without moving the clock */
 
 /* A segment to send (fields left out: the natural value) or to expect (left out: anything). */
@@ -62,8 +62,8 @@ struct setup {
 	int our_iss_near_wrap;
 	nsec rtt;
 	int backlog;
-	bool arp;			       /* neighbours must be resolved */
-	void (*configure)(struct stack_config *c); /* NULL: defaults */
+	bool arp;				     /* neighbours must be resolved */
+	void (*configure)(struct stack_config *c);   /* NULL: defaults */
 	void (*prepare)(struct stack_cx *cx, ref s); /* options before connect or listen */
 };
 #define WITH(...)                                                                                            \
@@ -103,7 +103,7 @@ struct peer {
 	ref sock, listener;
 	struct conversation *conv, conversations[DIALOGUE_CONVERSATIONS];
 	int conversation_count;
-	uint32_t ip;			/* the peer's address */
+	uint32_t ip;			 /* the peer's address */
 	uint64_t app_sent, app_received; /* stream offsets of the application under test */
 	uint32_t edges;
 	struct emitted *queue;
@@ -190,19 +190,31 @@ uint8_t pattern_at(uint64_t offset);
 
 /* --------------------------------------------------------------- judgement */
 /* Linux's state numbers, as sock_info() shows them; 0: no such connection. */
-enum { S_NONE = 0, S_ESTABLISHED, S_SYN_SENT, S_SYN_RECV, S_FIN_WAIT1, S_FIN_WAIT2, S_TIME_WAIT, S_CLOSE,
-       S_CLOSE_WAIT, S_LAST_ACK, S_LISTEN, S_CLOSING };
+enum {
+	S_NONE = 0,
+	S_ESTABLISHED,
+	S_SYN_SENT,
+	S_SYN_RECV,
+	S_FIN_WAIT1,
+	S_FIN_WAIT2,
+	S_TIME_WAIT,
+	S_CLOSE,
+	S_CLOSE_WAIT,
+	S_LAST_ACK,
+	S_LISTEN,
+	S_CLOSING
+};
 int state_of(struct peer *p);
-#define expect_state(p, s)	 expect_equal_at(p, state_of(p), s, "state", __FILE__, __LINE__)
-#define expect_equal(p, a, b)	 expect_equal_at(p, (int64_t)(a), (int64_t)(b), #a, __FILE__, __LINE__)
-#define expect_that(p, c)	 ((c) ? (void)0 : dialogue_fail(p, __FILE__, __LINE__, "not true: %s", #c))
+#define expect_state(p, s)    expect_equal_at(p, state_of(p), s, "state", __FILE__, __LINE__)
+#define expect_equal(p, a, b) expect_equal_at(p, (int64_t)(a), (int64_t)(b), #a, __FILE__, __LINE__)
+#define expect_that(p, c)     ((c) ? (void)0 : dialogue_fail(p, __FILE__, __LINE__, "not true: %s", #c))
 #define expect_events(p, mask, bits)                                                                         \
 	expect_equal_at(p, sock_events(&(p)->cx, (p)->sock) & (mask), bits, "events", __FILE__, __LINE__)
 #define counter(p, field) (stack_counters(&(p)->cx)->field)
 struct sock_info info_of(struct peer *p);
 void expect_equal_at(struct peer *p, int64_t got, int64_t want, const char *what, const char *file, int line);
 void dialogue_fail(struct peer *p, const char *file, int line, const char *format, ...)
-	__attribute__((format(printf, 4, 5), noreturn));
+    __attribute__((format(printf, 4, 5), noreturn));
 
 /* --------------------------------------------------------------- the tests themselves */
 /*

@@ -328,7 +328,8 @@ static const char *check_syn(struct emitter *e, const struct image *im)
 			return "SACK-permitted answered but not offered";
 	}
 	if (e->syn_sent && im->seq != e->syn_seq)
-		e->edge_known = false; /* an old SYN arrived after the end: a new connection, which promised nothing */
+		e->edge_known =
+		    false; /* an old SYN arrived after the end: a new connection, which promised nothing */
 	e->syn_seq = im->seq;
 	if (e->syn_sent && im->seq != e->iss) /* a new incarnation: an old duplicate SYN was answered */
 		e->edge_known = false;
@@ -360,7 +361,8 @@ const char *emitter_check(struct emitter *e, const struct image *im)
 	}
 	if (!(im->flags & ACK) || (im->flags & RST))
 		return NULL;
-	if (e->peer_known && (int32_t)(im->ack - e->peer_end) > 0)
+	if (e->peer_known && (int32_t)(im->ack - e->peer_end) > 0 &&
+	    !(e->before_known && (int32_t)(im->ack - e->peer_end_before) <= 0))
 		return "ACK of data never received";
 	for (int i = 0; i < im->sack_count; i++)
 		if ((int32_t)(im->sack[i][1] - e->peer_end) > 0)

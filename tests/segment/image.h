@@ -63,9 +63,12 @@ struct emitter {
 	int own_wscale, peer_wscale; /* as in the SYNs, -1: none */
 	bool peer_ts, peer_sack;     /* offered by the peer's SYN */
 	uint32_t iss;
-	uint32_t edge;		     /* highest right edge promised */
-	uint32_t syn_seq;	     /* of the last SYN: another one begins another connection */
-	uint32_t peer_end;	     /* one past the highest octet that the peer has shown to this end */
+	int generation, heard_generation; /* the simulator's: which incarnation the last SYN began */
+	uint32_t edge;			  /* highest right edge promised */
+	uint32_t syn_seq;		  /* of the last SYN: another one begins another connection */
+	bool before_known;
+	uint32_t peer_end_before; /* of the incarnation before, which TIME-WAIT still acknowledges */
+	uint32_t peer_end;	  /* one past the highest octet that the peer has shown to this end */
 };
 /* The peer's segment arrives, intact, at this end. */
 void emitter_hears(struct emitter *e, const struct image *im);

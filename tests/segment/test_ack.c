@@ -65,7 +65,8 @@ TEST(ack_every_second_segment, "SHLD-19: at least every second full-sized segmen
 	expect_that(p, acks >= 10 && acks <= 21);
 }
 
-TEST(ack_aggregation, "MUST-58, MUST-59: a burst of queued frames is processed whole and answered by one cumulative ACK")
+TEST(ack_aggregation,
+     "MUST-58, MUST-59: a burst of queued frames is processed whole and answered by one cumulative ACK")
 {
 	struct peer *p = peer_established();
 	int acks;
@@ -81,7 +82,8 @@ TEST(ack_aggregation, "MUST-58, MUST-59: a burst of queued frames is processed w
 	peer_takes_all(p);
 }
 
-TEST(out_of_order_ack, "SHLD-31, MAY-13, RFC 5681 4.2: each out-of-order segment draws a duplicate ACK at once; the fill one for all")
+TEST(out_of_order_ack, "SHLD-31, MAY-13, RFC 5681 4.2: each out-of-order segment draws a duplicate ACK at "
+		       "once; the fill one for all")
 {
 	struct peer *p = delaying(WITH());
 
@@ -117,7 +119,8 @@ TEST(beyond_window, "RFC 9293 3.10.7.4 step 1: a segment beyond the window is dr
 	expect_equal(p, app_try_read(p, 100, 0), -EAGAIN);
 }
 
-TEST(out_of_window_is_limited, "RFC 5961 7, requirements 3 (ACK loops): ACKs of segments out of the window are bounded per connection")
+TEST(out_of_window_is_limited,
+     "RFC 5961 7, requirements 3 (ACK loops): ACKs of segments out of the window are bounded per connection")
 {
 	struct peer *p = peer_established();
 	int acks = 0;
@@ -129,7 +132,8 @@ TEST(out_of_window_is_limited, "RFC 5961 7, requirements 3 (ACK loops): ACKs of 
 	expect_that(p, acks >= 1 && acks <= 5);
 }
 
-TEST(ack_of_unsent, "RFC 9293 3.10.7.4 step 5, Savage 1999: an ACK of data never sent is answered and its segment dropped")
+TEST(ack_of_unsent,
+     "RFC 9293 3.10.7.4 step 5, Savage 1999: an ACK of data never sent is answered and its segment dropped")
 {
 	struct peer *p = peer_established();
 
@@ -142,7 +146,8 @@ TEST(ack_of_unsent, "RFC 9293 3.10.7.4 step 5, Savage 1999: an ACK of data never
 	expect_that(p, counter(p, tcp_ack_bad) == 1);
 }
 
-TEST(ack_far_too_old, "RFC 5961 5.2, MAY-12: an ACK below SND.UNA - MAX.SND.WND draws a challenge ACK; its data is dropped")
+TEST(ack_far_too_old,
+     "RFC 5961 5.2, MAY-12: an ACK below SND.UNA - MAX.SND.WND draws a challenge ACK; its data is dropped")
 {
 	struct peer *p = peer_established_with(WITH(.wnd = 1000));
 
@@ -170,7 +175,8 @@ TEST(old_ack_with_data, "RFC 9293 3.10.7.4 step 5: an old but plausible ACK is i
 	app_read(p, 50);
 }
 
-TEST(partial_overlap, "RFC 9293 3.10.7.4 step 7: the new part of a segment that begins left of RCV.NXT is taken")
+TEST(partial_overlap,
+     "RFC 9293 3.10.7.4 step 7: the new part of a segment that begins left of RCV.NXT is taken")
 {
 	struct peer *p = peer_established();
 
@@ -181,7 +187,8 @@ TEST(partial_overlap, "RFC 9293 3.10.7.4 step 7: the new part of a segment that 
 	app_read(p, 250);
 }
 
-TEST(window_trims_segment, "RFC 9293 3.10.7.4 step 7: what lies beyond the right edge is cut off, FIN included")
+TEST(window_trims_segment,
+     "RFC 9293 3.10.7.4 step 7: what lies beyond the right edge is cut off, FIN included")
 {
 	struct peer *p = peer_established();
 	uint32_t wnd;
@@ -202,7 +209,8 @@ TEST(window_trims_segment, "RFC 9293 3.10.7.4 step 7: what lies beyond the right
 	peer_takes_all(p);
 }
 
-TEST(psh_on_last, "MUST-60, MUST-61, SHLD-27, SHLD-28: a write goes at once; full segments without PSH, the last with it")
+TEST(psh_on_last,
+     "MUST-60, MUST-61, SHLD-27, SHLD-28: a write goes at once; full segments without PSH, the last with it")
 {
 	struct peer *p = peer_established();
 
@@ -240,4 +248,18 @@ TEST(pure_ack_not_acked, "RFC 9293 3.10.7.4: an empty acceptable segment is neve
 		peer_sends(p, AT_MS(i), SEG());
 	advance_to(p, AT_S(1));
 	expect_nothing(p);
+}
+
+TEST(ack_every_second_unread, "SHLD-19: so it is while the application reads nothing")
+{
+	struct peer *p = delaying(WITH());
+
+	for (int i = 1; i <= 16; i++) {
+		peer_sends(p, AT_MS(i), SEG(.len = 1460));
+		if (i % 2 == 0)
+			expect_that(p, p->conv->emitter.edge_known && p->queue_last > 0);
+		if (p->queue_last)
+			expect_equal(p, p->queue[p->queue_last - 1].im.ack - p->conv->peer_iss, 1460 * i + 1);
+		peer_takes_all(p);
+	}
 }

@@ -111,7 +111,8 @@ TEST(bug_synack_odd_tsecr, "bug list, RFC 7323 3.2: a SYN-ACK whose TSecr we nev
 	expect_that(p, info_of(p).rto <= 3000000);
 }
 
-TEST(bug_data_on_syn, "bug list: data on a SYN is not acknowledged and not lost; sent again it is delivered once")
+TEST(bug_data_on_syn,
+     "bug list: data on a SYN is not acknowledged and not lost; sent again it is delivered once")
 {
 	struct peer *p = peer_listen();
 
@@ -152,7 +153,8 @@ TEST(bug_no_mss, "bug list, MUST-15: a peer without an MSS option can be sent to
 	peer_takes_all(p);
 }
 
-TEST(bug_fin_out_of_order_after_close, "bug list: an out-of-order FIN after close neither crashes nor ends the wait early")
+TEST(bug_fin_out_of_order_after_close,
+     "bug list: an out-of-order FIN after close neither crashes nor ends the wait early")
 {
 	struct peer *p = peer_fin_wait_2();
 
@@ -167,7 +169,8 @@ TEST(bug_fin_out_of_order_after_close, "bug list: an out-of-order FIN after clos
 	p->queue_first = p->queue_last = 0;
 }
 
-TEST(bug_same_seq_other_length, "bug list: segments of the same number and different length deliver every byte once")
+TEST(bug_same_seq_other_length,
+     "bug list: segments of the same number and different length deliver every byte once")
 {
 	struct peer *p = peer_established_with(WITH(.sack = true));
 
@@ -279,12 +282,15 @@ TEST(bug_peek, "bug list: MSG_PEEK shows bytes and leaves them; MSG_TRUNC throws
 	expect_equal(p, app_get(p, SOCK_OPT_INQ), 0);
 }
 
-TEST(bug_xmas, "bug list, requirements 1 (cross product): odd flag combinations in every state break no invariant")
+TEST(bug_xmas,
+     "bug list, requirements 1 (cross product): odd flag combinations in every state break no invariant")
 {
-	struct peer *(*const make[])(struct setup) = {
-	    peer_listen_with,	   peer_syn_sent_with,	   peer_syn_received_with, peer_syn_received_active_with,
-	    peer_established_with, peer_close_wait_with,   peer_fin_wait_1_with,   peer_fin_wait_2_with,
-	    peer_closing_with,	   peer_last_ack_with,	   peer_time_wait_with,	   peer_orphan_time_wait_with};
+	struct peer *(*const make[])(struct setup) = {peer_listen_with,	      peer_syn_sent_with,
+						      peer_syn_received_with, peer_syn_received_active_with,
+						      peer_established_with,  peer_close_wait_with,
+						      peer_fin_wait_1_with,   peer_fin_wait_2_with,
+						      peer_closing_with,      peer_last_ack_with,
+						      peer_time_wait_with,    peer_orphan_time_wait_with};
 	static const int64_t seq[] = {4000, 5000, 5001, 5002, 5003, 30000, 0x10000000};
 	static const int64_t ack[] = {0, 1000, 1001, 1002, 1003, 0x7fffffff};
 
@@ -293,8 +299,9 @@ TEST(bug_xmas, "bug list, requirements 1 (cross product): odd flag combinations 
 			struct peer *p = make[m](WITH(.sack = true));
 			for (size_t s = 0; s < ARRAY_LEN(seq); s++)
 				for (size_t a = 0; a < ARRAY_LEN(ack); a++)
-					peer_sends(p, NOW, SEG(.flags = flags, .seq = seq[s], .ack = ack[a],
-							       .len = (int64_t)(s + a) % 3));
+					peer_sends(p, NOW,
+						   SEG(.flags = flags, .seq = seq[s], .ack = ack[a],
+						       .len = (int64_t)(s + a) % 3));
 			expect_that(p, p->queue_last <= 120);
 			p->queue_first = p->queue_last = 0;
 		}

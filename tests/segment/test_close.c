@@ -21,7 +21,8 @@ TEST(active_close, "RFC 9293 3.6 case 1, MUST-13: FIN, its ACK, the peer's FIN, 
 	expect_that(p, stack_deadline(&p->cx) == NSEC_NEVER);
 }
 
-TEST(passive_close, "RFC 9293 3.6 case 2, MUST-12: the peer's FIN reads as end of stream; our FIN ends in LAST-ACK and CLOSED")
+TEST(passive_close, "RFC 9293 3.6 case 2, MUST-12: the peer's FIN reads as end of stream; our FIN ends in "
+		    "LAST-ACK and CLOSED")
 {
 	struct peer *p = peer_close_wait();
 
@@ -91,7 +92,8 @@ TEST(simultaneous_close, "RFC 9293 3.6 case 3: FINs cross: CLOSING, then TIME-WA
 	expect_nothing(p);
 }
 
-TEST(closing_fin_retransmitted, "RFC 9293 3.10.7.4 step 8: a repeated FIN in CLOSING is ACKed, ours goes again on time-out")
+TEST(closing_fin_retransmitted,
+     "RFC 9293 3.10.7.4 step 8: a repeated FIN in CLOSING is ACKed, ours goes again on time-out")
 {
 	struct peer *p = peer_closing();
 
@@ -102,7 +104,8 @@ TEST(closing_fin_retransmitted, "RFC 9293 3.10.7.4 step 8: a repeated FIN in CLO
 	peer_takes_all(p);
 }
 
-TEST(fin_ack_of_fin, "RFC 9293 3.10.7.4: FIN that acknowledges ours leads from FIN-WAIT-1 straight to TIME-WAIT")
+TEST(fin_ack_of_fin,
+     "RFC 9293 3.10.7.4: FIN that acknowledges ours leads from FIN-WAIT-1 straight to TIME-WAIT")
 {
 	struct peer *p = peer_fin_wait_1();
 
@@ -121,7 +124,8 @@ TEST(fin_retransmission, "RFC 6298 5.1, 5.5: an unacknowledged FIN is retransmit
 	expect_at(p, 7 * rto, SEG(.flags = FIN | ACK, .seq = 1001));
 }
 
-TEST(time_wait_reacks_fin, "MUST-13, RFC 9293 3.10.7.4 step 8: a repeated FIN in TIME-WAIT is ACKed and restarts 2 MSL")
+TEST(time_wait_reacks_fin,
+     "MUST-13, RFC 9293 3.10.7.4 step 8: a repeated FIN in TIME-WAIT is ACKed and restarts 2 MSL")
 {
 	struct peer *p = peer_orphan_time_wait();
 
@@ -156,7 +160,8 @@ static struct peer *server_time_wait(struct setup s)
 	return p;
 }
 
-TEST(time_wait_reuse_by_sequence, "MAY-2, RFC 9293 3.10.7.4 step 4: a SYN above the old window opens anew out of TIME-WAIT")
+TEST(time_wait_reuse_by_sequence,
+     "MAY-2, RFC 9293 3.10.7.4 step 4: a SYN above the old window opens anew out of TIME-WAIT")
 {
 	struct peer *p = server_time_wait(WITH());
 	uint32_t old_iss = p->conv->our_iss, old_end = 2;
@@ -169,7 +174,8 @@ TEST(time_wait_reuse_by_sequence, "MAY-2, RFC 9293 3.10.7.4 step 4: a SYN above 
 	expect_equal(p, counter(p, tcp_tw_reuse), 1);
 }
 
-TEST(time_wait_reuse_by_timestamp, "SHLD-4, RFC 6191 2: a SYN with a newer timestamp opens anew even with a lower sequence number")
+TEST(time_wait_reuse_by_timestamp,
+     "SHLD-4, RFC 6191 2: a SYN with a newer timestamp opens anew even with a lower sequence number")
 {
 	struct peer *p = server_time_wait(WITH(.ts = true));
 
@@ -294,7 +300,8 @@ TEST(fin_wait_2_of_orphan, "RFC 9293 3.6, requirements 3: an orphan in FIN-WAIT-
 	expect_nothing(p);
 }
 
-TEST(fin_wait_2_of_owner, "RFC 9293 3.6: while the application holds the socket, FIN-WAIT-2 has no time limit")
+TEST(fin_wait_2_of_owner,
+     "RFC 9293 3.6: while the application holds the socket, FIN-WAIT-2 has no time limit")
 {
 	struct peer *p = peer_fin_wait_2();
 
@@ -317,7 +324,8 @@ TEST(linger2_of_orphan, "RFC 9293 3.6: TCP_LINGER2 sets the orphan's time in FIN
 	expect_equal(p, pool_live(&p->cx, POOL_TCB) + pool_live(&p->cx, POOL_TIMEWAIT), 0);
 }
 
-TEST(last_ack_retransmits, "RFC 9293 3.10.7.4: in LAST-ACK a repeated FIN of the peer is ACKed; the ACK of ours closes")
+TEST(last_ack_retransmits,
+     "RFC 9293 3.10.7.4: in LAST-ACK a repeated FIN of the peer is ACKed; the ACK of ours closes")
 {
 	struct peer *p = peer_last_ack();
 
@@ -362,7 +370,8 @@ TEST(closed_both_ways_events, "MUST-12: after both FINs poll shows HUP")
 	expect_equal(p, app_try_read(p, 1, 0), 0);
 }
 
-TEST(draining, "RFC 9293 3.10.4: what an exiting process must wait for is known until the FIN is acknowledged")
+TEST(draining,
+     "RFC 9293 3.10.4: what an exiting process must wait for is known until the FIN is acknowledged")
 {
 	struct peer *p = peer_established();
 

@@ -12,7 +12,8 @@ TEST(icmp_refuses_open, "SHLD-26, MUST-54: port unreachable for our SYN refuses 
 	expect_equal(p, app_connect(p), -ECONNREFUSED);
 }
 
-TEST(icmp_host_unreachable_syn, "MUST-47, MUST-56, SHLD-25: host unreachable for our SYN is remembered and reported")
+TEST(icmp_host_unreachable_syn,
+     "MUST-47, MUST-56, SHLD-25: host unreachable for our SYN is remembered and reported")
 {
 	struct peer *p = peer_syn_sent();
 
@@ -25,7 +26,8 @@ TEST(icmp_host_unreachable_syn, "MUST-47, MUST-56, SHLD-25: host unreachable for
 	expect_equal(p, app_connect(p), -EHOSTUNREACH);
 }
 
-TEST(icmp_quote_must_match, "MUST-54, RFC 5927 4.1: an error that quotes a sequence number not in flight is ignored")
+TEST(icmp_quote_must_match,
+     "MUST-54, RFC 5927 4.1: an error that quotes a sequence number not in flight is ignored")
 {
 	struct peer *p = peer_syn_sent();
 
@@ -39,7 +41,8 @@ TEST(icmp_quote_must_match, "MUST-54, RFC 5927 4.1: an error that quotes a seque
 	expect_that(p, counter(p, icmp_ignored) >= 2);
 }
 
-TEST(icmp_soft_when_established, "MUST-56, SHLD-26, RFC 5927 5.2: unreachables, time exceeded, parameter problem do not end an established connection")
+TEST(icmp_soft_when_established, "MUST-56, SHLD-26, RFC 5927 5.2: unreachables, time exceeded, parameter "
+				 "problem do not end an established connection")
 {
 	struct peer *p = peer_established();
 	static const int kind[][2] = {{3, 0}, {3, 1}, {3, 2}, {3, 3}, {3, 5}, {11, 0}, {11, 1}, {12, 0}};
@@ -55,7 +58,8 @@ TEST(icmp_soft_when_established, "MUST-56, SHLD-26, RFC 5927 5.2: unreachables, 
 	expect_segment(p, SEG(.len = 10));
 }
 
-TEST(icmp_soft_error_reported, "MUST-47, SHLD-9, SHLD-25: a connection that times out after host unreachable says EHOSTUNREACH")
+TEST(icmp_soft_error_reported,
+     "MUST-47, SHLD-9, SHLD-25: a connection that times out after host unreachable says EHOSTUNREACH")
 {
 	struct peer *p = peer_established();
 
@@ -82,7 +86,8 @@ TEST(icmp_source_quench, "MUST-55, RFC 6633: source quench is ignored")
 	expect_nothing(p);
 }
 
-TEST(icmp_fragmentation_needed, "RFC 1191, MUST-16: fragmentation needed lowers the segment size and resends at once")
+TEST(icmp_fragmentation_needed,
+     "RFC 1191, MUST-16: fragmentation needed lowers the segment size and resends at once")
 {
 	struct peer *p = peer_established();
 
@@ -99,7 +104,8 @@ TEST(icmp_fragmentation_needed, "RFC 1191, MUST-16: fragmentation needed lowers 
 	expect_equal(p, info_of(p).pmtu, 1000);
 }
 
-TEST(icmp_mtu_bogus, "RFC 1191, RFC 5927 7.2: a PMTU below the floor is raised to it; a wrong quote or a larger MTU changes nothing")
+TEST(icmp_mtu_bogus, "RFC 1191, RFC 5927 7.2: a PMTU below the floor is raised to it; a wrong quote or a "
+		     "larger MTU changes nothing")
 {
 	struct peer *p = peer_established();
 
@@ -119,8 +125,8 @@ TEST(icmp_mtu_bogus, "RFC 1191, RFC 5927 7.2: a PMTU below the floor is raised t
 /* An echo request with n bytes of payload, addressed to dst. */
 static uint32_t echo(uint8_t *f, uint32_t dst, uint32_t n, uint8_t type)
 {
-	static const uint8_t head[34] = {2, 0, 0, 0, 0, 2, 2,  0, 0, 0, 0,  1, 8, 0, 0x45, 0, 0,
-					 0, 0, 7, 0, 0, 64, 1, 0, 0, 10, 0, 0, 1, 0,    0, 0, 0};
+	static const uint8_t head[34] = {2, 0, 0, 0, 0, 2,  2, 0, 0, 0,	 0, 1, 8, 0, 0x45, 0, 0,
+					 0, 0, 7, 0, 0, 64, 1, 0, 0, 10, 0, 0, 1, 0, 0,	   0, 0};
 	uint16_t sum;
 
 	memcpy(f, head, sizeof head);
@@ -139,7 +145,8 @@ static uint32_t echo(uint8_t *f, uint32_t dst, uint32_t n, uint8_t type)
 	return 42 + n;
 }
 
-TEST(icmp_echo, "RFC 1122 3.2.2.6: an echo request is answered with the same bytes, not when it was sent to all")
+TEST(icmp_echo,
+     "RFC 1122 3.2.2.6: an echo request is answered with the same bytes, not when it was sent to all")
 {
 	struct peer *p = peer_closed(WITH());
 	uint8_t f[200];
@@ -187,7 +194,8 @@ TEST(icmp_truncated, "requirements 3 (ICMP size), CVE-2020-17443: truncated and 
 	expect_nothing(p);
 }
 
-TEST(arp_resolution, "RFC 826, requirements 2 (ARP): the SYN waits for the neighbour and leaves when it answers")
+TEST(arp_resolution,
+     "RFC 826, requirements 2 (ARP): the SYN waits for the neighbour and leaves when it answers")
 {
 	struct peer *p = peer_closed(WITH(.arp = true));
 	uint8_t f[60] = {0};
@@ -205,7 +213,8 @@ TEST(arp_resolution, "RFC 826, requirements 2 (ARP): the SYN waits for the neigh
 	expect_segment(p, SEG(.flags = SYN, .seq = 1000));
 }
 
-TEST(arp_unanswered, "RFC 1122 2.3.2, MUST-47: a neighbour that never answers makes connect fail with EHOSTUNREACH")
+TEST(arp_unanswered,
+     "RFC 1122 2.3.2, MUST-47: a neighbour that never answers makes connect fail with EHOSTUNREACH")
 {
 	struct peer *p = peer_closed(WITH(.arp = true));
 

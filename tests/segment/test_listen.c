@@ -43,7 +43,8 @@ TEST(listen_beside_client, "MUST-42: a listener lives beside a connection from t
 	expect_segment(p, SEG(.flags = SYN | ACK));
 }
 
-TEST(listen_specific_address, "RFC 9293 3.10.1, MUST-43: a listener on the stack's address takes its connections")
+TEST(listen_specific_address,
+     "RFC 9293 3.10.1, MUST-43: a listener on the stack's address takes its connections")
 {
 	struct peer *p = peer_closed(WITH());
 	struct endpoint local = {ipaddr_v4(10, 0, 0, 2), 80};
@@ -86,7 +87,8 @@ TEST(unaccept, "traps 26: a connection that accept could not deliver stays the f
 	expect_that(p, sock_accept(&p->cx, p->listener) != REF_NONE);
 }
 
-TEST(accept_queue_full, "RFC 4987, requirements 2 (backlog): with the accept queue full, further handshakes wait or are dropped, not reset")
+TEST(accept_queue_full, "RFC 4987, requirements 2 (backlog): with the accept queue full, further handshakes "
+			"wait or are dropped, not reset")
 {
 	struct peer *p = peer_listen_with(WITH(.backlog = 2));
 	int accepted = 0;
@@ -107,7 +109,8 @@ TEST(accept_queue_full, "RFC 4987, requirements 2 (backlog): with the accept que
 	p->queue_first = p->queue_last = 0;
 }
 
-TEST(accept_queue_recovers, "requirements 2 (backlog): a handshake that found the queue full completes once there is room")
+TEST(accept_queue_recovers,
+     "requirements 2 (backlog): a handshake that found the queue full completes once there is room")
 {
 	struct peer *p = peer_listen_with(WITH(.backlog = 1));
 	int got = 0;
@@ -144,7 +147,8 @@ TEST(backlog_zero, "traps 26: a backlog of 0 still admits one connection")
 	app_accept(p);
 }
 
-TEST(syn_flood, "RFC 4987: a flood of SYNs from foreign ports is held in bounded memory and an established flow lives")
+TEST(syn_flood,
+     "RFC 4987: a flood of SYNs from foreign ports is held in bounded memory and an established flow lives")
 {
 	struct peer *p = peer_listen_with(WITH(.backlog = 16));
 	uint8_t frame[200];
@@ -152,13 +156,19 @@ TEST(syn_flood, "RFC 4987: a flood of SYNs from foreign ports is held in bounded
 	connect_from(p, 4000);
 	app_accept(p);
 	for (uint32_t i = 0; i < 20000; i++) {
-		struct image im = {.src = 0x0a000010 + i % 200, .dst = 0x0a000002, .dport = 80, .flags = SYN,
-				   .sport = (uint16_t)(1024 + i / 200), .seq = i, .wnd = 1000, .mss = 1460,
+		struct image im = {.src = 0x0a000010 + i % 200,
+				   .dst = 0x0a000002,
+				   .dport = 80,
+				   .flags = SYN,
+				   .sport = (uint16_t)(1024 + i / 200),
+				   .seq = i,
+				   .wnd = 1000,
+				   .mss = 1460,
 				   .wscale = -1};
 		static const uint8_t to[6] = {2, 0, 0, 0, 0, 2}, from[6] = {2, 0, 0, 0, 0, 1};
 		struct frame_rx rx = {.data = frame, .len = image_build(frame, to, from, &im)};
 		int (*tx)(struct stack_cx *, const struct frame_tx *) = p->cx.tx;
-		extern int swallow(struct stack_cx *cx, const struct frame_tx *f);
+		extern int swallow(struct stack_cx * cx, const struct frame_tx *f);
 		p->cx.tx = swallow;
 		stack_input(&p->cx, &rx);
 		stack_flush(&p->cx);
@@ -180,7 +190,8 @@ int swallow(struct stack_cx *cx, const struct frame_tx *f)
 	return 0;
 }
 
-TEST(listener_closed, "requirements 4 (listener freed while children live): closing a listener resets what waits and keeps what was accepted")
+TEST(listener_closed, "requirements 4 (listener freed while children live): closing a listener resets what "
+		      "waits and keeps what was accepted")
 {
 	struct peer *p = peer_listen();
 	ref kept;
@@ -212,8 +223,15 @@ TEST(listener_closed, "requirements 4 (listener freed while children live): clos
 static void silent(struct peer *p, uint32_t src, uint32_t dst, bool to_all)
 {
 	uint8_t frame[200];
-	struct image im = {.src = src, .dst = dst, .sport = 4000, .dport = 80, .seq = 5, .flags = SYN, .wnd = 100,
-			   .mss = 1460, .wscale = -1};
+	struct image im = {.src = src,
+			   .dst = dst,
+			   .sport = 4000,
+			   .dport = 80,
+			   .seq = 5,
+			   .flags = SYN,
+			   .wnd = 100,
+			   .mss = 1460,
+			   .wscale = -1};
 	static const uint8_t to[6] = {2, 0, 0, 0, 0, 2}, from[6] = {2, 0, 0, 0, 0, 1},
 			     all[6] = {255, 255, 255, 255, 255, 255};
 
@@ -233,7 +251,8 @@ TEST(syn_to_broadcast, "MUST-57: a SYN to a broadcast or multicast address is dr
 	expect_equal(p, pool_live(&p->cx, POOL_TCB), 1);
 }
 
-TEST(syn_from_invalid_source, "MUST-63: a SYN from an address that cannot be a host is dropped silently (LAND among them)")
+TEST(syn_from_invalid_source,
+     "MUST-63: a SYN from an address that cannot be a host is dropped silently (LAND among them)")
 {
 	struct peer *p = peer_listen();
 
@@ -273,7 +292,8 @@ TEST(child_inherits, "SHLD-7, MUST-24: an accepted socket inherits the listener'
 	expect_equal(p, app_get(p, SOCK_OPT_ACCEPTCONN), 0);
 }
 
-TEST(reset_in_accept_queue, "MUST-12: a connection reset while it waits is still accepted and tells ECONNRESET")
+TEST(reset_in_accept_queue,
+     "MUST-12: a connection reset while it waits is still accepted and tells ECONNRESET")
 {
 	struct peer *p = peer_listen();
 

@@ -3,7 +3,8 @@
  */
 #include "dialogue.h"
 
-TEST(active_open, "MUST-14, SHLD-5, MAY-3, MUST-67, RFC 6691: SYN carries MSS = MTU - 40; SYN-ACK is answered by ACK")
+TEST(active_open,
+     "MUST-14, SHLD-5, MAY-3, MUST-67, RFC 6691: SYN carries MSS = MTU - 40; SYN-ACK is answered by ACK")
 {
 	struct peer *p = peer_closed(WITH());
 
@@ -33,7 +34,8 @@ TEST(syn_mss_follows_mtu, "SHLD-6: a smaller MTU of the device makes later SYNs 
 	expect_segment(p, SEG(.flags = SYN, .mss = 1240));
 }
 
-TEST(passive_open, "MUST-14, RFC 9293 3.10.7.2: a SYN to a listener is answered by SYN-ACK; the ACK makes it acceptable")
+TEST(passive_open,
+     "MUST-14, RFC 9293 3.10.7.2: a SYN to a listener is answered by SYN-ACK; the ACK makes it acceptable")
 {
 	struct peer *p = peer_listen();
 
@@ -70,7 +72,8 @@ TEST(handshake_ack_with_data, "RFC 9293 3.10.7.4: data on the segment that compl
 	peer_takes_all(p);
 }
 
-TEST(handshake_ack_lost, "RFC 9293 3.10.7.4: when the handshake's ACK is lost, the first data segment completes it")
+TEST(handshake_ack_lost,
+     "RFC 9293 3.10.7.4: when the handshake's ACK is lost, the first data segment completes it")
 {
 	struct peer *p = peer_syn_received();
 
@@ -82,7 +85,8 @@ TEST(handshake_ack_lost, "RFC 9293 3.10.7.4: when the handshake's ACK is lost, t
 	peer_takes_all(p);
 }
 
-TEST(syn_retransmission, "MUST-22, MUST-23, RFC 6298 2.1, 5.5: SYN goes again after 1, 3, 7, 15, 31, 63 s; ETIMEDOUT after 127 s")
+TEST(syn_retransmission,
+     "MUST-22, MUST-23, RFC 6298 2.1, 5.5: SYN goes again after 1, 3, 7, 15, 31, 63 s; ETIMEDOUT after 127 s")
 {
 	struct peer *p = peer_syn_sent();
 	static const int at[] = {1, 3, 7, 15, 31, 63};
@@ -114,7 +118,8 @@ TEST(syn_count_option, "MUST-20, MUST-22: TCP_SYNCNT bounds the SYN's retransmis
 	expect_equal(p, app_connect(p), -ETIMEDOUT);
 }
 
-TEST(synack_retransmission, "MUST-22: SYN-ACK goes again after 1, 3, 7, 15, 31 s and is given up silently after 63 s")
+TEST(synack_retransmission,
+     "MUST-22: SYN-ACK goes again after 1, 3, 7, 15, 31 s and is given up silently after 63 s")
 {
 	struct peer *p = peer_syn_received();
 	static const int at[] = {1, 3, 7, 15, 31};
@@ -127,7 +132,8 @@ TEST(synack_retransmission, "MUST-22: SYN-ACK goes again after 1, 3, 7, 15, 31 s
 	expect_equal(p, pool_live(&p->cx, POOL_TCB), 1);
 }
 
-TEST(syn_retransmitted_by_peer, "RFC 9293 3.10.7.4, RFC 5961 4: a repeated SYN in SYN-RECEIVED is answered and changes nothing")
+TEST(syn_retransmitted_by_peer,
+     "RFC 9293 3.10.7.4, RFC 5961 4: a repeated SYN in SYN-RECEIVED is answered and changes nothing")
 {
 	struct peer *p = peer_syn_received();
 
@@ -154,7 +160,8 @@ TEST(simultaneous_open, "MUST-10: SYN crosses SYN: SYN-ACK goes out, the peer's 
 	expect_segment(p, SEG(.flags = ACK, .seq = 1001, .len = 10));
 }
 
-TEST(simultaneous_open_synack, "MUST-10: in a simultaneous open the peer's SYN-ACK is answered by ACK and establishes")
+TEST(simultaneous_open_synack,
+     "MUST-10: in a simultaneous open the peer's SYN-ACK is answered by ACK and establishes")
 {
 	struct peer *p = peer_syn_received_active();
 
@@ -190,7 +197,8 @@ TEST(syn_sent_bad_ack, "RFC 9293 3.10.7.3 step 1: an unacceptable ACK in SYN-SEN
 	expect_state(p, S_SYN_SENT);
 }
 
-TEST(syn_sent_refused, "RFC 9293 3.10.7.3 step 2, MUST-12: RST with the right ACK in SYN-SENT: connection refused")
+TEST(syn_sent_refused,
+     "RFC 9293 3.10.7.3 step 2, MUST-12: RST with the right ACK in SYN-SENT: connection refused")
 {
 	struct peer *p = peer_syn_sent();
 
@@ -217,7 +225,8 @@ TEST(connect_again, "RFC 9293 3.10.1: after a refused open the same socket can c
 	expect_segment(p, SEG(.flags = ACK, .ack = 5001));
 }
 
-TEST(syn_received_reset_passive, "MUST-11, RFC 9293 3.10.7.4 step 2: RST in SYN-RECEIVED of a passive open: back to LISTEN, silently")
+TEST(syn_received_reset_passive,
+     "MUST-11, RFC 9293 3.10.7.4 step 2: RST in SYN-RECEIVED of a passive open: back to LISTEN, silently")
 {
 	struct peer *p = peer_syn_received();
 
@@ -230,7 +239,8 @@ TEST(syn_received_reset_passive, "MUST-11, RFC 9293 3.10.7.4 step 2: RST in SYN-
 	expect_segment(p, SEG(.flags = SYN | ACK, .ack = 5001));
 }
 
-TEST(syn_received_reset_active, "MUST-11, RFC 9293 3.10.7.4 step 2: RST in SYN-RECEIVED of an active open: connection refused")
+TEST(syn_received_reset_active,
+     "MUST-11, RFC 9293 3.10.7.4 step 2: RST in SYN-RECEIVED of an active open: connection refused")
 {
 	struct peer *p = peer_syn_received_active();
 
@@ -239,7 +249,8 @@ TEST(syn_received_reset_active, "MUST-11, RFC 9293 3.10.7.4 step 2: RST in SYN-R
 	expect_equal(p, app_connect(p), -ECONNREFUSED);
 }
 
-TEST(syn_received_bad_ack, "RFC 9293 3.10.7.4 step 5: an unacceptable ACK in SYN-RECEIVED draws RST with its number")
+TEST(syn_received_bad_ack,
+     "RFC 9293 3.10.7.4 step 5: an unacceptable ACK in SYN-RECEIVED draws RST with its number")
 {
 	struct peer *p = peer_syn_received();
 
@@ -264,7 +275,8 @@ TEST(syn_received_fin, "RFC 9293 3.10.7.4 step 8: ACK and FIN together in SYN-RE
 TEST(connect_to_broadcast, "MUST-46: connect to a broadcast or multicast address fails and sends nothing")
 {
 	struct peer *p = peer_closed(WITH());
-	static const uint8_t bad[][4] = {{255, 255, 255, 255}, {10, 0, 0, 255}, {224, 0, 0, 1}, {239, 1, 2, 3}};
+	static const uint8_t bad[][4] = {
+	    {255, 255, 255, 255}, {10, 0, 0, 255}, {224, 0, 0, 1}, {239, 1, 2, 3}};
 	struct endpoint local = {ipaddr_v4(0, 0, 0, 0), 0};
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
@@ -283,7 +295,8 @@ TEST(connect_without_route, "RFC 1122 3.3.1: connect beyond the prefix without a
 	expect_equal(p, sock_connect(&p->cx, p->sock, &local, &remote), -ENETUNREACH);
 }
 
-TEST(connect_local_address, "MUST-43, MUST-44, MUST-45: a bound local address and port are used for the whole connection")
+TEST(connect_local_address,
+     "MUST-43, MUST-44, MUST-45: a bound local address and port are used for the whole connection")
 {
 	struct peer *p = peer_closed(WITH());
 	struct endpoint local = {ipaddr_v4(10, 0, 0, 2), 4000}, remote = {ipaddr_v4(10, 0, 0, 1), 80}, l, r;
@@ -357,7 +370,8 @@ TEST(isn_per_tuple, "MUST-9, SHLD-1, RFC 6528: ISNs of neighbouring tuples are u
 	}
 }
 
-TEST(ephemeral_ports, "RFC 6056: automatic local ports lie in the configured range, differ, and are not consecutive")
+TEST(ephemeral_ports,
+     "RFC 6056: automatic local ports lie in the configured range, differ, and are not consecutive")
 {
 	struct peer *p = peer_closed(WITH());
 	struct endpoint local = {ipaddr_v4(0, 0, 0, 0), 0}, remote = {ipaddr_v4(10, 0, 0, 1), 80}, got;
@@ -401,7 +415,8 @@ TEST(data_rto_after_syn_loss, "RFC 6298 5.7: after a lost SYN and no RTT sample 
 	expect_at(p, AT_MS(4010), SEG(.len = 100, .seq = 1001));
 }
 
-TEST(iw_after_syn_loss, "RFC 5681 3.1: after SYNs were lost twice (as Linux counts) the initial window is one segment")
+TEST(iw_after_syn_loss,
+     "RFC 5681 3.1: after SYNs were lost twice (as Linux counts) the initial window is one segment")
 {
 	struct peer *p = peer_syn_sent();
 

@@ -24,9 +24,9 @@ static uint32_t mss_after(struct peer *p, const uint8_t *options, uint32_t len)
 TEST(mss_in_any_place, "MUST-4, MUST-64, MUST-68: MSS is found between NOPs, before EOL, at odd offsets")
 {
 	struct peer *p = peer_listen();
-	static const uint8_t a[] = {2, 4, 3, 232}, b[] = {1, 2, 4, 3, 232, 1, 1, 1}, c[] = {1, 1, 1, 2, 4, 3, 232, 0},
-			     d[] = {2, 4, 3, 232, 0, 9, 9, 9}, e[] = {253, 4, 1, 2, 2, 4, 3, 232},
-			     f[] = {1, 253, 3, 0, 2, 4, 3, 232};
+	static const uint8_t a[] = {2, 4, 3, 232}, b[] = {1, 2, 4, 3, 232, 1, 1, 1},
+			     c[] = {1, 1, 1, 2, 4, 3, 232, 0}, d[] = {2, 4, 3, 232, 0, 9, 9, 9},
+			     e[] = {253, 4, 1, 2, 2, 4, 3, 232}, f[] = {1, 253, 3, 0, 2, 4, 3, 232};
 
 	expect_equal(p, mss_after(p, a, sizeof a), 1000);
 	expect_equal(p, mss_after(p, b, sizeof b), 1000);
@@ -58,7 +58,8 @@ TEST(unknown_option, "MUST-5, MUST-6: unknown options are skipped by their lengt
 	expect_state(p, S_CLOSE);
 }
 
-TEST(illegal_option_length, "MUST-7, AMNESIA:33, TLDK: option length 0, 1 or beyond the header neither loops nor is believed")
+TEST(illegal_option_length,
+     "MUST-7, AMNESIA:33, TLDK: option length 0, 1 or beyond the header neither loops nor is believed")
 {
 	struct peer *p = peer_listen();
 
@@ -66,7 +67,8 @@ TEST(illegal_option_length, "MUST-7, AMNESIA:33, TLDK: option length 0, 1 or bey
 		for (int size = 0; size < 42; size++) {
 			uint8_t o[8] = {(uint8_t)kind, (uint8_t)size, 1, 1, 1, 1, 1, 1};
 			peer_switches(p, 80, 4000);
-			peer_sends(p, NOW, SEG(.flags = SYN, .mss = ABSENT, .raw_options = o, .raw_options_len = 8));
+			peer_sends(p, NOW,
+				   SEG(.flags = SYN, .mss = ABSENT, .raw_options = o, .raw_options_len = 8));
 			p->queue_first = p->queue_last = 0;
 			peer_sends(p, NOW, SEG(.flags = RST, .seq = 5001));
 			p->conv->emitter.edge_known = false;
@@ -103,7 +105,8 @@ TEST(mss_on_data_ignored, "MUST-65: an MSS option outside a SYN changes nothing"
 	peer_takes_all(p);
 }
 
-TEST(tiny_mss, "CVE-2019-11479, requirements 4 (missing MSS, division by zero): MSS 0 or 1 from the peer is raised to a floor")
+TEST(tiny_mss, "CVE-2019-11479, requirements 4 (missing MSS, division by zero): MSS 0 or 1 from the peer is "
+	       "raised to a floor")
 {
 	struct peer *p = peer_listen();
 	static const uint8_t zero[] = {2, 4, 0, 0}, one[] = {2, 4, 0, 1};
@@ -113,7 +116,8 @@ TEST(tiny_mss, "CVE-2019-11479, requirements 4 (missing MSS, division by zero): 
 	expect_that(p, small >= 24 && small <= 536);
 }
 
-TEST(maxseg_option, "MUST-16, SHLD-5: TCP_MAXSEG set before the open limits both what we announce and what we send")
+TEST(maxseg_option,
+     "MUST-16, SHLD-5: TCP_MAXSEG set before the open limits both what we announce and what we send")
 {
 	struct peer *p = peer_closed(WITH());
 
@@ -128,7 +132,8 @@ TEST(maxseg_option, "MUST-16, SHLD-5: TCP_MAXSEG set before the open limits both
 	peer_takes_all(p);
 }
 
-TEST(checksum_verified, "MUST-3: a segment with a wrong checksum is dropped without an answer; the good copy is taken")
+TEST(checksum_verified,
+     "MUST-3: a segment with a wrong checksum is dropped without an answer; the good copy is taken")
 {
 	struct peer *p = peer_established();
 
@@ -153,7 +158,8 @@ TEST(checksum_emitted, "MUST-2: segments of every small and odd length carry a r
 	}
 }
 
-TEST(tos_and_ttl, "MUST-48, SHLD-21, SHLD-22, MUST-49: IP_TOS and IP_TTL show on the wire, also when changed on the way")
+TEST(tos_and_ttl,
+     "MUST-48, SHLD-21, SHLD-22, MUST-49: IP_TOS and IP_TTL show on the wire, also when changed on the way")
 {
 	struct peer *p = peer_established();
 
@@ -191,7 +197,8 @@ TEST(ip_options, "MUST-50, MAY-10, MAY-11: IP options that we do not know are ig
 	expect_segment(p, SEG(.flags = SYN | ACK, .ack = 5001));
 }
 
-TEST(source_route, "MUST-51, MUST-52, MUST-53, RFC 7126: source-routed datagrams are dropped and counted (documented deviation)")
+TEST(source_route, "MUST-51, MUST-52, MUST-53, RFC 7126: source-routed datagrams are dropped and counted "
+		   "(documented deviation)")
 {
 	struct peer *p = peer_listen();
 	static const uint8_t lsrr[8] = {0x83, 7, 4, 10, 0, 0, 9, 0};
@@ -202,7 +209,8 @@ TEST(source_route, "MUST-51, MUST-52, MUST-53, RFC 7126: source-routed datagrams
 	expect_equal(p, counter(p, ip_source_route), 1);
 }
 
-TEST(data_offset, "requirements 4 (bad data offset), CVE-2021-31401: a data offset below 20 or beyond the segment is dropped")
+TEST(data_offset, "requirements 4 (bad data offset), CVE-2021-31401: a data offset below 20 or beyond the "
+		  "segment is dropped")
 {
 	struct peer *p = peer_listen();
 	uint8_t frame[300];
@@ -219,7 +227,8 @@ TEST(data_offset, "requirements 4 (bad data offset), CVE-2021-31401: a data offs
 	expect_that(p, counter(p, tcp_bad_header) >= 14);
 }
 
-TEST(ip_lengths, "requirements 3 (IP length inconsistency), Ripple20: every disagreement of lengths is dropped")
+TEST(ip_lengths,
+     "requirements 3 (IP length inconsistency), Ripple20: every disagreement of lengths is dropped")
 {
 	struct peer *p = peer_listen();
 	uint8_t frame[300];

@@ -5,7 +5,8 @@
 
 #define STAMPED peer_established_with(WITH(.ts = true))
 
-TEST(timestamps_on_every_segment, "RFC 7323 3.2: once negotiated every segment but RST carries the option; TSecr echoes the newest TSval")
+TEST(timestamps_on_every_segment,
+     "RFC 7323 3.2: once negotiated every segment but RST carries the option; TSecr echoes the newest TSval")
 {
 	struct peer *p = STAMPED;
 
@@ -95,7 +96,8 @@ TEST(ts_missing, "RFC 7323 3.2: a segment without the negotiated option is dropp
 	app_read(p, 100);
 }
 
-TEST(ts_not_negotiated, "requirements 4 (timestamps when not negotiated): without negotiation the option is ignored and never sent")
+TEST(ts_not_negotiated, "requirements 4 (timestamps when not negotiated): without negotiation the option is "
+			"ignored and never sent")
 {
 	struct peer *p = peer_established();
 
@@ -106,7 +108,8 @@ TEST(ts_not_negotiated, "requirements 4 (timestamps when not negotiated): withou
 	app_read(p, 200);
 }
 
-TEST(ts_recent_rule, "RFC 7323 4.3 (2): an out-of-order segment does not update TS.Recent; TSecr names the segment that moved the window")
+TEST(ts_recent_rule, "RFC 7323 4.3 (2): an out-of-order segment does not update TS.Recent; TSecr names the "
+		     "segment that moved the window")
 {
 	struct peer *p = STAMPED;
 
@@ -144,7 +147,8 @@ TEST(ts_idle_24_days, "RFC 7323 5.5: after 24 days of silence TS.Recent is no lo
 	app_read(p, 100);
 }
 
-TEST(paws_old_duplicate_syn, "RFC 7323 5.3, RFC 5961 4.2: an old SYN in a stamped connection draws an ACK, nothing else")
+TEST(paws_old_duplicate_syn,
+     "RFC 7323 5.3, RFC 5961 4.2: an old SYN in a stamped connection draws an ACK, nothing else")
 {
 	struct peer *p = STAMPED;
 

@@ -32,7 +32,8 @@ TEST(slow_start, "MUST-19, RFC 5681 3.1: in slow start the flight doubles each r
 	expect_equal(p, peer_takes_bytes(p), 2 * 14600);
 }
 
-TEST(ack_division, "RFC 5681 3.1 (ABC), Savage 1999: many small ACKs of one segment grow the window by one segment at most")
+TEST(ack_division,
+     "RFC 5681 3.1 (ABC), Savage 1999: many small ACKs of one segment grow the window by one segment at most")
 {
 	struct peer *p = peer_established();
 
@@ -120,7 +121,8 @@ TEST(karn, "MUST-18, RFC 6298 3: without timestamps the ACK of a retransmission 
 	expect_equal(p, info_of(p).rtt, before);
 }
 
-TEST(rtt_from_timestamp, "RFC 7323 4, RFC 6298 3: with timestamps the ACK of a retransmission gives a sample, and ends the back-off")
+TEST(rtt_from_timestamp, "RFC 7323 4, RFC 6298 3: with timestamps the ACK of a retransmission gives a "
+			 "sample, and ends the back-off")
 {
 	struct peer *p = peer_established_with(WITH(.ts = true));
 
@@ -150,7 +152,8 @@ TEST(cwnd_after_rto, "MUST-19, RFC 5681 3.1: after a time-out one segment goes, 
 	expect_nothing(p);
 }
 
-TEST(fast_retransmit, "RFC 5681 3.2: the third duplicate ACK causes the retransmission without waiting for the timer")
+TEST(fast_retransmit,
+     "RFC 5681 3.2: the third duplicate ACK causes the retransmission without waiting for the timer")
 {
 	struct peer *p = peer_established();
 
@@ -189,7 +192,8 @@ TEST(newreno_partial_ack, "RFC 6582 3.2 step 3: a partial ACK in recovery retran
 	expect_equal(p, counter(p, tcp_fast_retrans), 1);
 }
 
-TEST(not_a_duplicate_ack, "RFC 5681 2: a segment with data, a new window, or nothing in flight is no duplicate ACK")
+TEST(not_a_duplicate_ack,
+     "RFC 5681 2: a segment with data, a new window, or nothing in flight is no duplicate ACK")
 {
 	struct peer *p = peer_established();
 
@@ -218,7 +222,8 @@ TEST(limited_transmit, "RFC 3042: without SACK too, the first two duplicate ACKs
 	expect_nothing(p);
 }
 
-TEST(excessive_retransmission, "MUST-20, SHLD-10, SHLD-11: without any answer the connection ends with ETIMEDOUT, after 100 s or more")
+TEST(excessive_retransmission,
+     "MUST-20, SHLD-10, SHLD-11: without any answer the connection ends with ETIMEDOUT, after 100 s or more")
 {
 	struct peer *p = peer_established();
 	int sent = 0;
@@ -254,7 +259,8 @@ TEST(rto_cap, "RFC 6298 2.5: the back-off stops at 120 s")
 	expect_that(p, longest > AT_S(100) && longest <= AT_S(120) + AT_MS(200));
 }
 
-TEST(user_timeout, "MUST-21, RFC 5482: TCP_USER_TIMEOUT 5000 ends the connection about 5 s after the first loss")
+TEST(user_timeout,
+     "MUST-21, RFC 5482: TCP_USER_TIMEOUT 5000 ends the connection about 5 s after the first loss")
 {
 	struct peer *p = peer_established();
 
@@ -318,7 +324,8 @@ TEST(idle_restart, "RFC 5681 4.1, RFC 2861: after an idle period the window fall
 	expect_that(p, peer_takes_bytes(p) <= 14600);
 }
 
-TEST(retransmit_collapses_nothing, "RFC 9293 3.8.1: a retransmission starts at SND.UNA even when an ACK cut into a segment")
+TEST(retransmit_collapses_nothing,
+     "RFC 9293 3.8.1: a retransmission starts at SND.UNA even when an ACK cut into a segment")
 {
 	struct peer *p = peer_established();
 
@@ -350,7 +357,7 @@ TEST(device_refuses, "RFC 9293 3.8.1, design 3: a frame that the device refuses 
 {
 	struct peer *p = peer_established();
 	int (*tx)(struct stack_cx *, const struct frame_tx *) = p->cx.tx;
-	extern int refuse(struct stack_cx *cx, const struct frame_tx *f);
+	extern int refuse(struct stack_cx * cx, const struct frame_tx *f);
 
 	p->cx.tx = refuse;
 	app_write(p, 1000);
@@ -369,7 +376,8 @@ int refuse(struct stack_cx *cx, const struct frame_tx *f)
 	return -ENOBUFS;
 }
 
-TEST(eifel, "RFC 3522, RFC 4015 3.2: an ACK that echoes a timestamp older than the resend undoes the reduction")
+TEST(eifel,
+     "RFC 3522, RFC 4015 3.2: an ACK that echoes a timestamp older than the resend undoes the reduction")
 {
 	struct peer *p = peer_established_with(WITH(.ts = true, .sack = true));
 	uint32_t stamp;

@@ -42,7 +42,8 @@ TEST(closed_port_rst, "RFC 9293 3.10.7.1: a RST is never answered by RST")
 	expect_nothing(p);
 }
 
-TEST(listen_ack, "RFC 9293 3.10.7.2: an ACK to a listener is answered by RST; a RST is ignored; no flags: dropped")
+TEST(listen_ack,
+     "RFC 9293 3.10.7.2: an ACK to a listener is answered by RST; a RST is ignored; no flags: dropped")
 {
 	struct peer *p = peer_listen();
 
@@ -140,7 +141,8 @@ TEST(rst_in_close_wait, "RFC 9293 3.10.7.4 step 2: RST in CLOSE-WAIT: EPIPE for 
 	expect_equal(p, sock_take_error(&p->cx, p->sock), EPIPE);
 }
 
-TEST(rst_in_every_late_state, "RFC 9293 3.10.7.4 step 2: exact RST ends FIN-WAIT-1, FIN-WAIT-2, CLOSING and LAST-ACK")
+TEST(rst_in_every_late_state,
+     "RFC 9293 3.10.7.4 step 2: exact RST ends FIN-WAIT-1, FIN-WAIT-2, CLOSING and LAST-ACK")
 {
 	struct peer *(*const make[])(struct setup) = {peer_fin_wait_1_with, peer_fin_wait_2_with,
 						      peer_closing_with, peer_last_ack_with};
@@ -155,11 +157,12 @@ TEST(rst_in_every_late_state, "RFC 9293 3.10.7.4 step 2: exact RST ends FIN-WAIT
 	}
 }
 
-TEST(rst_challenge_in_every_state, "RFC 5961 3.2: RST next to the exact number is challenged in every synchronised state")
+TEST(rst_challenge_in_every_state,
+     "RFC 5961 3.2: RST next to the exact number is challenged in every synchronised state")
 {
 	struct peer *(*const make[])(struct setup) = {peer_established_with, peer_close_wait_with,
-						      peer_fin_wait_1_with, peer_fin_wait_2_with,
-						      peer_closing_with, peer_last_ack_with};
+						      peer_fin_wait_1_with,  peer_fin_wait_2_with,
+						      peer_closing_with,     peer_last_ack_with};
 
 	for (size_t i = 0; i < ARRAY_LEN(make); i++) {
 		struct peer *p = make[i](WITH());
@@ -171,11 +174,12 @@ TEST(rst_challenge_in_every_state, "RFC 5961 3.2: RST next to the exact number i
 	}
 }
 
-TEST(syn_in_every_state, "RFC 5961 4.2, RFC 9293 3.10.7.4 step 4: SYN in a synchronised state draws a challenge ACK, in or out of the window")
+TEST(syn_in_every_state, "RFC 5961 4.2, RFC 9293 3.10.7.4 step 4: SYN in a synchronised state draws a "
+			 "challenge ACK, in or out of the window")
 {
 	struct peer *(*const make[])(struct setup) = {peer_established_with, peer_close_wait_with,
-						      peer_fin_wait_1_with, peer_fin_wait_2_with,
-						      peer_closing_with, peer_last_ack_with};
+						      peer_fin_wait_1_with,  peer_fin_wait_2_with,
+						      peer_closing_with,     peer_last_ack_with};
 	static const uint32_t seq[] = {5000, 5005, 5001 + 0x1000000};
 
 	for (size_t k = 0; k < ARRAY_LEN(seq); k++)
@@ -198,7 +202,8 @@ TEST(synack_in_established, "RFC 5961 4.2: a repeated SYN-ACK (our ACK was lost)
 	expect_state(p, S_ESTABLISHED);
 }
 
-TEST(challenge_ack_is_limited, "RFC 5961 7, 10, CVE-2016-5696: challenge ACKs of one connection are rate limited")
+TEST(challenge_ack_is_limited,
+     "RFC 5961 7, 10, CVE-2016-5696: challenge ACKs of one connection are rate limited")
 {
 	struct peer *p = peer_established();
 	int sent = 0;
@@ -210,7 +215,8 @@ TEST(challenge_ack_is_limited, "RFC 5961 7, 10, CVE-2016-5696: challenge ACKs of
 	expect_that(p, sent >= 1 && sent <= 20);
 }
 
-TEST(challenge_ack_not_shared, "CVE-2016-5696: saturating one connection's challenge ACKs leaves another's unaffected")
+TEST(challenge_ack_not_shared,
+     "CVE-2016-5696: saturating one connection's challenge ACKs leaves another's unaffected")
 {
 	struct peer *p = peer_listen();
 
@@ -229,7 +235,8 @@ TEST(challenge_ack_not_shared, "CVE-2016-5696: saturating one connection's chall
 	expect_segment(p, SEG(.flags = ACK, .len = 0));
 }
 
-TEST(segment_without_ack, "RFC 9293 3.10.7.4 step 5: a segment without ACK in a synchronised state is dropped")
+TEST(segment_without_ack,
+     "RFC 9293 3.10.7.4 step 5: a segment without ACK in a synchronised state is dropped")
 {
 	struct peer *p = peer_established();
 

@@ -59,7 +59,8 @@ TEST(dsack_below_ack, "RFC 2883 4.1: a duplicate below the cumulative ACK is rep
 	expect_equal(p, counter(p, tcp_dsack_out), 1);
 }
 
-TEST(dsack_out_of_order, "RFC 2883 4.2: a duplicate of out-of-order data is reported, followed by the block that holds it")
+TEST(dsack_out_of_order,
+     "RFC 2883 4.2: a duplicate of out-of-order data is reported, followed by the block that holds it")
 {
 	struct peer *p = SACKING;
 
@@ -76,7 +77,8 @@ static void ten_in_flight(struct peer *p)
 	expect_equal(p, peer_takes_bytes(p), 14600);
 }
 
-TEST(sack_recovery, "RFC 6675 5: three SACKed segments above a hole cause its retransmission, once, and not of the rest")
+TEST(sack_recovery,
+     "RFC 6675 5: three SACKed segments above a hole cause its retransmission, once, and not of the rest")
 {
 	struct peer *p = SACKING;
 
@@ -88,7 +90,8 @@ TEST(sack_recovery, "RFC 6675 5: three SACKed segments above a hole cause its re
 	expect_segment(p, SEG(.seq = 1001, .len = 1460, .at = AT_MS(10)));
 	expect_nothing(p);
 	peer_sends(p, AT_MS(11), SEG(.ack = 1001, .sack = {2461, 8301}));
-	expect_nothing(p); /* NextSeg rule 4, the rescue, only after a partial ACK: the tail is still on its way */
+	expect_nothing(
+	    p); /* NextSeg rule 4, the rescue, only after a partial ACK: the tail is still on its way */
 	peer_sends(p, AT_MS(12), SEG(.ack = 1001, .sack = {2461, 15601}));
 	expect_nothing(p);
 	peer_sends(p, AT_MS(20), SEG(.ack = 15601));
@@ -98,7 +101,8 @@ TEST(sack_recovery, "RFC 6675 5: three SACKed segments above a hole cause its re
 	expect_equal(p, counter(p, tcp_rto), 0);
 }
 
-TEST(sack_two_holes, "RFC 6675 5 (NextSeg rule 1): every hole is retransmitted in one recovery, without a time-out")
+TEST(sack_two_holes,
+     "RFC 6675 5 (NextSeg rule 1): every hole is retransmitted in one recovery, without a time-out")
 {
 	struct peer *p = SACKING;
 	bool first = false, fourth = false;
@@ -123,7 +127,8 @@ TEST(sack_two_holes, "RFC 6675 5 (NextSeg rule 1): every hole is retransmitted i
 	expect_nothing(p);
 }
 
-TEST(sack_beyond_next, "requirements 3 (SACK bookkeeping), RFC 2018: blocks beyond SND.MAX, inverted or old are ignored")
+TEST(sack_beyond_next,
+     "requirements 3 (SACK bookkeeping), RFC 2018: blocks beyond SND.MAX, inverted or old are ignored")
 {
 	struct peer *p = SACKING;
 
@@ -140,7 +145,8 @@ TEST(sack_beyond_next, "requirements 3 (SACK bookkeeping), RFC 2018: blocks beyo
 	expect_state(p, S_ESTABLISHED);
 }
 
-TEST(sack_reneging, "RFC 2018 8, RFC 6675 5.1: when the receiver reneges, data once SACKed is sent again after the time-out")
+TEST(sack_reneging,
+     "RFC 2018 8, RFC 6675 5.1: when the receiver reneges, data once SACKed is sent again after the time-out")
 {
 	struct peer *p = SACKING;
 
@@ -186,7 +192,8 @@ TEST(sack_limited_transmit, "RFC 3042, RFC 6675: the first two duplicate ACKs ea
 	peer_takes_all(p);
 }
 
-TEST(sack_lost_retransmission, "RFC 6675 5, RFC 6298 5: a retransmission that is lost too is repaired by the time-out")
+TEST(sack_lost_retransmission,
+     "RFC 6675 5, RFC 6298 5: a retransmission that is lost too is repaired by the time-out")
 {
 	struct peer *p = SACKING;
 
@@ -225,7 +232,8 @@ static void few_ranges(struct stack_config *c)
 	c->ooo_ranges_max = 4;
 }
 
-TEST(reassembly_cap, "CVE-2018-5390, requirements 3 (OOO queue): ranges beyond the cap are dropped and later accepted")
+TEST(reassembly_cap,
+     "CVE-2018-5390, requirements 3 (OOO queue): ranges beyond the cap are dropped and later accepted")
 {
 	struct peer *p = peer_established_with(WITH(.sack = true, .configure = few_ranges));
 
@@ -245,8 +253,8 @@ TEST(reassembly_cap, "CVE-2018-5390, requirements 3 (OOO queue): ranges beyond t
 TEST(overlapping_ranges, "SHLD-31: overlapping and contained out-of-order segments deliver every byte once")
 {
 	struct peer *p = SACKING;
-	static const uint16_t piece[][2] = {{500, 300}, {400, 200}, {700, 400}, {100, 50}, {100, 900}, {50, 60},
-					    {1050, 150}};
+	static const uint16_t piece[][2] = {{500, 300}, {400, 200}, {700, 400}, {100, 50},
+					    {100, 900}, {50, 60},   {1050, 150}};
 
 	for (size_t i = 0; i < ARRAY_LEN(piece); i++)
 		peer_sends(p, AT_MS(1 + i), SEG(.seq = 5001 + piece[i][0], .len = piece[i][1]));
@@ -255,4 +263,41 @@ TEST(overlapping_ranges, "SHLD-31: overlapping and contained out-of-order segmen
 	expect_segment(p, SEG(.ack = 6201, .sack = {ABSENT}));
 	app_read(p, 1200);
 	peer_takes_all(p);
+}
+
+TEST(sack_lost_by_octets,
+     "RFC 6675 4 (IsLost): one ACK that SACKs more than two segments above a hole is enough")
+{
+	struct peer *p = SACKING;
+
+	ten_in_flight(p);
+	peer_sends(p, AT_MS(10), SEG(.ack = 1001, .sack = {2461, 5381}));
+	expect_nothing(p);
+	peer_sends(p, AT_MS(11), SEG(.ack = 1001, .sack = {2461, 6841}));
+	expect_segment(p, SEG(.seq = 1001, .len = 1460));
+	peer_takes_all(p);
+	expect_equal(p, counter(p, tcp_fast_retrans), 1);
+}
+
+static void little_memory(struct stack_config *c)
+{
+	c->mem_max = 40000;
+}
+
+TEST(reassembly_gives_way,
+     "requirements R7, RFC 2018 8: for want of memory out-of-order data gives way to data that is in order")
+{
+	struct peer *p = peer_established_with(WITH(.configure = little_memory, .sack = true));
+
+	for (uint32_t i = 2; i < 40; i++)
+		peer_sends(p, AT_MS(i), SEG(.seq = 5001 + 1000 * i, .len = 1000));
+	peer_takes_all(p);
+	expect_that(p, counter(p, tcp_ooo_drop) > 0);
+	for (uint32_t i = 0; i < 10; i++) {
+		peer_sends(p, AT_MS(50 + i), SEG(.seq = 5001 + 1000 * i, .len = 1000));
+		peer_takes_all(p);
+		expect_that(p, app_try_read(p, 40000, 0) > 0);
+		peer_takes_all(p);
+	}
+	expect_that(p, p->app_received >= 10000);
 }

@@ -14,7 +14,8 @@ TEST(keepalive_default_off, "MUST-25, MUST-24: an idle connection sends nothing 
 	expect_state(p, S_ESTABLISHED);
 }
 
-TEST(keepalive_default_time, "MUST-28, SHLD-12, MAY-5: the first probe goes after 7200 s: sequence SND.NXT - 1, no data")
+TEST(keepalive_default_time,
+     "MUST-28, SHLD-12, MAY-5: the first probe goes after 7200 s: sequence SND.NXT - 1, no data")
 {
 	struct peer *p = peer_established();
 
@@ -37,7 +38,8 @@ static struct peer *keeping_alive(void)
 	return p;
 }
 
-TEST(keepalive_options, "MUST-27, MUST-29: TCP_KEEPIDLE, KEEPINTVL and KEEPCNT are obeyed; the last unanswered probe ends it")
+TEST(keepalive_options,
+     "MUST-27, MUST-29: TCP_KEEPIDLE, KEEPINTVL and KEEPCNT are obeyed; the last unanswered probe ends it")
 {
 	struct peer *p = keeping_alive();
 
@@ -51,7 +53,8 @@ TEST(keepalive_options, "MUST-27, MUST-29: TCP_KEEPIDLE, KEEPINTVL and KEEPCNT a
 	expect_equal(p, sock_take_error(&p->cx, p->sock), ETIMEDOUT);
 }
 
-TEST(keepalive_answer_resets, "MUST-29: one lost probe is not death: an answered probe starts the idle time anew")
+TEST(keepalive_answer_resets,
+     "MUST-29: one lost probe is not death: an answered probe starts the idle time anew")
 {
 	struct peer *p = keeping_alive();
 
@@ -104,7 +107,8 @@ TEST(keepalive_probe_answered, "RFC 9293 3.8.4: a peer's keep-alive probe is ans
 	}
 }
 
-TEST(keepalive_with_user_timeout, "MUST-21, MUST-27: with keep-alive the user time-out decides when a silent peer is dead")
+TEST(keepalive_with_user_timeout,
+     "MUST-21, MUST-27: with keep-alive the user time-out decides when a silent peer is dead")
 {
 	struct peer *p = keeping_alive();
 
@@ -125,7 +129,8 @@ TEST(keepalive_rst, "RFC 9293 3.8.4: a probe answered by RST ends the connection
 	expect_equal(p, app_try_read(p, 1, 0), -ECONNRESET);
 }
 
-TEST(silence_when_idle, "performance 4 (idle wake-ups): an idle established, listening or half-closed socket has no deadline")
+TEST(silence_when_idle,
+     "performance 4 (idle wake-ups): an idle established, listening or half-closed socket has no deadline")
 {
 	struct peer *p = peer_accepted();
 

@@ -15,7 +15,8 @@ TEST(urgent_send, "MUST-30, MUST-62: MSG_OOB sets URG; the pointer is the octet 
 	expect_segment(p, SEG(.flags = ACK, .seq = 1006, .len = 5, .urg = 0));
 }
 
-TEST(urgent_send_zero_window, "MUST-66, MUST-31: an urgent pointer beyond the window is announced with the window closed")
+TEST(urgent_send_zero_window,
+     "MUST-66, MUST-31: an urgent pointer beyond the window is announced with the window closed")
 {
 	struct peer *p = peer_established();
 
@@ -29,7 +30,8 @@ TEST(urgent_send_zero_window, "MUST-66, MUST-31: an urgent pointer beyond the wi
 	expect_that(p, urgent);
 }
 
-TEST(urgent_receive, "MUST-30, MUST-32, MUST-33: an urgent byte raises PRI, reading stops at the mark, MSG_OOB delivers the byte")
+TEST(urgent_receive, "MUST-30, MUST-32, MUST-33: an urgent byte raises PRI, reading stops at the mark, "
+		     "MSG_OOB delivers the byte")
 {
 	struct peer *p = peer_established();
 	uint8_t b[20];
@@ -63,7 +65,8 @@ TEST(urgent_inline, "MUST-33: with SO_OOBINLINE the urgent byte stays in the str
 	peer_takes_all(p);
 }
 
-TEST(urgent_not_here_yet, "MUST-31, MUST-32: a pointer far ahead of the data is announced; MSG_OOB says it has not arrived")
+TEST(urgent_not_here_yet,
+     "MUST-31, MUST-32: a pointer far ahead of the data is announced; MSG_OOB says it has not arrived")
 {
 	struct peer *p = peer_established();
 	uint8_t b;
@@ -109,7 +112,8 @@ TEST(urgent_arithmetic, "URGENT/11 (CVE-2019-12255 and kin), MUST-31: no urgent 
 			uint8_t b[64];
 			struct iovec v = {b, sizeof b};
 			int64_t total = 0, r;
-			peer_sends(p, AT_MS(1), SEG(.flags = ACK | URG | extra[k], .len = 10, .urg = pointer[i]));
+			peer_sends(p, AT_MS(1),
+				   SEG(.flags = ACK | URG | extra[k], .len = 10, .urg = pointer[i]));
 			peer_sends(p, AT_MS(2), SEG(.flags = ACK | URG, .seq = 5001, .len = 5, .urg = 2));
 			while ((r = sock_recv(&p->cx, p->sock, &v, 1, 0)) > 0)
 				total += r;
@@ -119,18 +123,20 @@ TEST(urgent_arithmetic, "URGENT/11 (CVE-2019-12255 and kin), MUST-31: no urgent 
 		}
 }
 
-TEST(urgent_in_every_state, "URGENT/11, MUST-66: URG in a handshake, a closed window and after FIN does no harm")
+TEST(urgent_in_every_state,
+     "URGENT/11, MUST-66: URG in a handshake, a closed window and after FIN does no harm")
 {
 	struct peer *(*const make[])(struct setup) = {
-	    peer_listen_with,	  peer_syn_sent_with,	peer_syn_received_with, peer_fin_wait_1_with,
-	    peer_fin_wait_2_with, peer_close_wait_with, peer_closing_with,	peer_last_ack_with,
-	    peer_time_wait_with};
+	    peer_listen_with,	  peer_syn_sent_with,	peer_syn_received_with,
+	    peer_fin_wait_1_with, peer_fin_wait_2_with, peer_close_wait_with,
+	    peer_closing_with,	  peer_last_ack_with,	peer_time_wait_with};
 
 	for (size_t i = 0; i < ARRAY_LEN(make); i++) {
 		struct peer *p = make[i](WITH());
 		for (int k = 0; k < 4; k++) {
 			static const uint16_t urg[] = {0, 1, 1000, 65535};
-			peer_sends(p, AT_MS(k + 1), SEG(.flags = ACK | URG, .ack = 1001, .len = k * 5, .urg = urg[k]));
+			peer_sends(p, AT_MS(k + 1),
+				   SEG(.flags = ACK | URG, .ack = 1001, .len = k * 5, .urg = urg[k]));
 			peer_sends(p, AT_MS(k + 1), SEG(.flags = SYN | URG, .urg = urg[k]));
 		}
 		p->queue_first = p->queue_last = 0;

@@ -77,7 +77,8 @@ TEST(options_off, "RFC 7323 2.2, RFC 2018 2: options that are switched off are n
 
 	peer_switches(p, 4000, 80);
 	app_connect(p);
-	expect_segment(p, SEG(.flags = SYN, .wscale = ABSENT, .ts_val = ABSENT, .sack_permitted = 0, .mss = 1460));
+	expect_segment(
+	    p, SEG(.flags = SYN, .wscale = ABSENT, .ts_val = ABSENT, .sack_permitted = 0, .mss = 1460));
 	peer_sends(p, AT_MS(1), SEG(.flags = SYN | ACK));
 	expect_segment(p, SEG(.flags = ACK, .ts_val = ABSENT));
 	peer_sends(p, AT_MS(1), SEG(.wnd = 3000));
@@ -177,7 +178,8 @@ TEST(close_uncorks, "RFC 9293 3.10.4: close sends what a cork held back, with FI
 	expect_segment(p, SEG(.flags = FIN | ACK, .len = 100));
 }
 
-TEST(zero_window_probe, "MUST-36, SHLD-29, SHLD-30: a closed window is probed after the RTO, then with doubling intervals")
+TEST(zero_window_probe,
+     "MUST-36, SHLD-29, SHLD-30: a closed window is probed after the RTO, then with doubling intervals")
 {
 	struct peer *p = peer_established();
 	nsec rto = (nsec)info_of(p).rto * NS_PER_US;
@@ -196,7 +198,8 @@ TEST(zero_window_probe, "MUST-36, SHLD-29, SHLD-30: a closed window is probed af
 	expect_segment(p, SEG(.len = 100, .seq = 1001));
 }
 
-TEST(zero_window_forever, "MUST-37, SHLD-17: with its probes acknowledged a connection lives on a closed window for a day")
+TEST(zero_window_forever,
+     "MUST-37, SHLD-17: with its probes acknowledged a connection lives on a closed window for a day")
 {
 	struct peer *p = peer_established();
 	int probes = 0;
@@ -216,7 +219,8 @@ TEST(zero_window_forever, "MUST-37, SHLD-17: with its probes acknowledged a conn
 	expect_segment(p, SEG(.len = 100, .seq = 1001));
 }
 
-TEST(window_reopens_without_probe, "RFC 9293 3.8.6.1: a window update releases the data at once and stops the probing")
+TEST(window_reopens_without_probe,
+     "RFC 9293 3.8.6.1: a window update releases the data at once and stops the probing")
 {
 	struct peer *p = peer_established();
 
@@ -232,7 +236,8 @@ TEST(window_reopens_without_probe, "RFC 9293 3.8.6.1: a window update releases t
 	expect_nothing(p);
 }
 
-TEST(window_update_rule, "RFC 9293 3.10.7.4 step 5 (SND.WL1, SND.WL2): an older segment does not update the window")
+TEST(window_update_rule,
+     "RFC 9293 3.10.7.4 step 5 (SND.WL1, SND.WL2): an older segment does not update the window")
 {
 	struct peer *p = peer_established();
 
@@ -244,7 +249,8 @@ TEST(window_update_rule, "RFC 9293 3.10.7.4 step 5 (SND.WL1, SND.WL2): an older 
 	expect_equal(p, info_of(p).snd_wnd, 5000);
 }
 
-TEST(shrinking_window, "MUST-34, SHLD-15: when the peer pulls its window in, nothing new is sent and nothing breaks")
+TEST(shrinking_window,
+     "MUST-34, SHLD-15: when the peer pulls its window in, nothing new is sent and nothing breaks")
 {
 	struct peer *p = peer_established();
 
@@ -270,7 +276,8 @@ TEST(shrunk_window_retransmits, "SHLD-16, MAY-7: data inside the shrunk window i
 	peer_takes_all(p);
 }
 
-TEST(shrunk_to_zero, "MUST-35, SHLD-17: a window shrunk to zero is probed and the connection survives an hour of it")
+TEST(shrunk_to_zero,
+     "MUST-35, SHLD-17: a window shrunk to zero is probed and the connection survives an hour of it")
 {
 	struct peer *p = peer_established();
 	int probes = 0;
@@ -356,7 +363,8 @@ TEST(receiver_sws, "MUST-39: reading byte by byte opens the window only by a ful
 	expect_that(p, info_of(p).rcv_wnd >= 4096);
 }
 
-TEST(zero_window_probe_answered, "MAY-8, RFC 9293 3.8.6.1: probes of our closed window are answered for ever, one byte or none")
+TEST(zero_window_probe_answered,
+     "MAY-8, RFC 9293 3.8.6.1: probes of our closed window are answered for ever, one byte or none")
 {
 	struct peer *p = peer_established();
 
@@ -373,7 +381,8 @@ TEST(zero_window_probe_answered, "MAY-8, RFC 9293 3.8.6.1: probes of our closed 
 	app_edges(p);
 }
 
-TEST(window_update_after_read, "RFC 9293 3.8.6.2.2: reading a full buffer re-opens the closed window by an ACK")
+TEST(window_update_after_read,
+     "RFC 9293 3.8.6.2.2: reading a full buffer re-opens the closed window by an ACK")
 {
 	struct peer *p = peer_established();
 	uint32_t total;
@@ -398,7 +407,8 @@ TEST(idle_receiver_keeps_window, "SHLD-14: a smaller SO_RCVBUF does not pull the
 	peer_takes_all(p);
 }
 
-TEST(odd_sizes_with_scale, "SHLD-14, RFC 7323 2.4: with scaling, odd-sized segments do not move the right edge left by rounding")
+TEST(odd_sizes_with_scale,
+     "SHLD-14, RFC 7323 2.4: with scaling, odd-sized segments do not move the right edge left by rounding")
 {
 	struct peer *p = peer_established_with(WITH(.wscale = 7));
 
@@ -425,5 +435,32 @@ TEST(write_readiness, "REC-1: a full send buffer is not writable; room makes an 
 		peer_sends(p, AT_MS(10 * i), SEG(.wnd = 20000));
 	}
 	expect_events(p, SOCK_OUT, SOCK_OUT);
+	peer_takes_all(p);
+}
+
+static void small_rcvbuf(struct stack_cx *cx, ref s)
+{
+	sock_set_option(cx, s, SOCK_OPT_RCVBUF, 8192);
+}
+
+TEST(receiver_sws_crumbs, "MUST-39: with the buffer more than half full the edge moves by a segment or half "
+			  "the buffer, or not at all")
+{
+	struct peer *p = peer_established_with(WITH(.prepare = small_rcvbuf));
+	uint32_t edge;
+
+	for (int i = 0; i < 5; i++)
+		peer_sends(p, AT_MS(i), SEG(.len = 1000));
+	peer_takes_all(p);
+	edge = p->conv->emitter.edge;
+	for (int i = 0; i < 8; i++) {
+		app_read(p, 100);
+		peer_sends(p, AT_MS(10 + i), SEG(.len = 100));
+		for (struct emitted *e; (e = peer_takes(p));) {
+			uint32_t now = e->im.ack + e->im.wnd;
+			expect_that(p, now == edge || now - edge >= 1460);
+			edge = now;
+		}
+	}
 	peer_takes_all(p);
 }

@@ -25,23 +25,31 @@ void app_setup(void)
 	}
 }
 
-static const uint8_t *bytes_at(int connection, int from_side, uint64_t offset)
+static const uint8_t *bytes_at(const struct world *w, int connection, int from_side, uint64_t offset)
 {
-	return noise + (offset + (uint64_t)connection * 7919 + (uint64_t)from_side * 32749) % PERIOD;
+	uint64_t stream =
+	    (uint64_t)connection + WORLD_CONNECTIONS * (uint64_t)w->connection[connection].generation;
+
+	return noise + (offset + stream * 7919 + (uint64_t)from_side * 32749) % PERIOD;
 }
 
 /* 0 bytes to 4 MiB, mostly small: uniform in the logarithm. */
 static uint64_t draw_size(struct world *w)
 {
 	uint64_t kind = world_below(w, 100);
-	unsigned bits = kind < 12 ? 0 : kind < 97 ? 1 + (unsigned)world_below(w, 17) : 18 + (unsigned)world_below(w, 5);
+	unsigned bits = kind < 12   ? 0
+			: kind < 97 ? 1 + (unsigned)world_below(w, 17)
+				    : 18 + (unsigned)world_below(w, 5);
 
 	return bits == 0 ? 0 : (1ull << (bits - 1)) + world_below(w, 1ull << (bits - 1));
 }
 
 static void plan_end(struct world *w, struct end *e)
 {
+	struct emitter keep = e->emitter; /* what was promised outlives an incarnation */
+
 	memset(e, 0, sizeof *e);
+	e->emitter = keep;
 	e->to_send = draw_size(w);
 	e->write_max = 1u << world_below(w, 17);
 	e->read_max = 1u << world_below(w, 17);
@@ -56,12 +64,13 @@ static void plan_end(struct world *w, struct end *e)
 	e->keepalive = world_chance(w, 200000);
 	e->rcvbuf = world_chance(w, 200000) ? 2048 << world_below(w, 6) : 0;
 	e->sndbuf = world_chance(w, 100000) ? 4096 << world_below(w, 6) : 0;
-	e->emitter.own_wscale = e->emitter.peer_wscale = -1;
 }
 
-void app_plan(struct world *w, struct connection *c)
+void app_plan(struct world *w, int connection)
 {
-	memset(c, 0, sizeof *c);
+	struct connection *c = &w->connection[connection];
+
+	c->simultaneous_open = c->together = c->may_fail = false;
 	c->start = w->now + world_below(w, 3000) * NS_PER_MS;
 	plan_end(w, &c->end[0]);
 	plan_end(w, &c->end[1]);
@@ -71,10 +80,10 @@ void app_plan(struct world *w, struct connection *c)
 		if (e->read_max < e->to_receive / 2000)
 			e->read_max = (uint32_t)(e->to_receive / 2000 + 1);
 		if (e->stall_chance) /* about five pauses a transfer, at most */
-			e->stall_chance = (uint32_t)MIN_OF((uint64_t)e->stall_chance,
-							   5000000ull * e->read_max / (e->to_receive + 1) + 1000);
+			e->stall_chance = (uint32_t)MIN_OF(
+			    (uint64_t)e->stall_chance, 5000000ull * e->read_max / (e->to_receive + 1) + 1000);
 	}
-	c->simultaneous_open = world_chance(w, 60000);
+	c->simultaneous_open = world_chance(w, 60000) && !c->generations;
 	uint64_t how = world_below(w, 100);
 	int first = (int)world_below(w, 2);
 	c->end[first].manner = CLOSE_SHUTDOWN_FIRST;
@@ -95,6 +104,9 @@ void app_plan(struct world *w, struct connection *c)
 		c->may_fail = true;
 		c->end[0].keepalive = c->end[1].keepalive = true;
 	}
+	world_start(w, connection, 0, c->start);
+	if (c->simultaneous_open)
+		world_start(w, connection, 1, c->start);
 }
 
 /* ------------------------------------------------------------------ calls, hashed and judged */
@@ -148,7 +160,8 @@ void app_start(struct world *w, int connection, int side)
 {
 	struct connection *c = &w->connection[connection];
 	struct stack_cx *cx = cx_of(w, side);
-	struct endpoint local = {ipaddr_v4(0, 0, 0, 0), 0}, remote = {ipaddr_v4(10, 0, 0, (uint8_t)(2 - side)), 0};
+	struct endpoint local = {ipaddr_v4(0, 0, 0, 0), 0},
+			remote = {ipaddr_v4(10, 0, 0, (uint8_t)(2 - side)), 0};
 	int r;
 
 	remember(w, connection, side, sock_create(cx));
@@ -158,9 +171,16 @@ void app_start(struct world *w, int connection, int side)
 	}
 	set_options(w, side, &c->end[side]);
 	local.port = (uint16_t)((side ? B_PORT : A_PORT) + (unsigned)connection);
-	remote.port = (uint16_t)(c->simultaneous_open ? (side ? A_PORT : B_PORT) + (unsigned)connection : LISTEN_PORT);
+	remote.port =
+	    (uint16_t)(c->simultaneous_open ? (side ? A_PORT : B_PORT) + (unsigned)connection : LISTEN_PORT);
 	r = sock_connect(cx, c->end[side].s, &local, &remote);
 	note(w, connection, side, 'c', r);
+	if (r == -EADDRNOTAVAIL && c->generation) { /* TIME-WAIT, or a FIN that is not acknowledged yet */
+		sock_close(cx, c->end[side].s);
+		c->end[side].born = false;
+		world_start(w, connection, side, w->now + 5 * NS_PER_S);
+		return;
+	}
 	if (r != -EINPROGRESS)
 		world_fail(w, "connection %d: connect gives %d", connection, r);
 }
@@ -186,6 +206,17 @@ void app_accept_all(struct world *w)
 	}
 }
 
+static void check_delivered(struct world *w, int connection)
+{
+	struct connection *c = &w->connection[connection];
+
+	for (int k = 0; k < 2; k++)
+		if (!c->may_fail && c->end[k].received != c->end[!k].sent)
+			world_fail(w, "connection %d: end %d sent %llu, %llu arrived", connection, !k,
+				   (unsigned long long)c->end[!k].sent,
+				   (unsigned long long)c->end[k].received);
+}
+
 static void end_close(struct world *w, int connection, int side)
 {
 	struct end *e = &w->connection[connection].end[side];
@@ -194,6 +225,12 @@ static void end_close(struct world *w, int connection, int side)
 	sock_close(cx_of(w, side), e->s);
 	e->s = REF_NONE;
 	e->closed = true;
+	struct connection *c = &w->connection[connection];
+	if (!c->end[!side].closed || c->may_fail || c->generation == c->generations)
+		return;
+	check_delivered(w, connection);
+	c->generation++;
+	app_plan(w, connection);
 }
 
 /* A call gave an error: legitimate only where somebody aborts. */
@@ -204,8 +241,8 @@ static void end_error(struct world *w, int connection, int side, const char *cal
 
 	e->error = (int)-error;
 	if (!c->may_fail)
-		world_fail(w, "connection %d end %d: %s gives %lld after %llu sent, %llu received", connection,
-			   side, call, (long long)error, (unsigned long long)e->sent,
+		world_fail(w, "connection %d end %d: %s gives %lld after %llu sent, %llu received",
+			   connection, side, call, (long long)error, (unsigned long long)e->sent,
 			   (unsigned long long)e->received);
 	end_close(w, connection, side);
 }
@@ -245,20 +282,21 @@ static bool end_reads(struct world *w, int connection, int side, int *budget)
 		if (r == 0) {
 			e->eof = true;
 			if (e->received != e->to_receive && !w->connection[connection].may_fail)
-				world_fail(w, "connection %d end %d: end of stream after %llu of %llu", connection,
-					   side, (unsigned long long)e->received,
+				world_fail(w, "connection %d end %d: end of stream after %llu of %llu",
+					   connection, side, (unsigned long long)e->received,
 					   (unsigned long long)e->to_receive);
 			return true;
 		}
 		if (e->received + (uint64_t)r > e->to_receive ||
-		    memcmp(buffer, bytes_at(connection, !side, e->received), (size_t)r) != 0) {
-			const uint8_t *right = bytes_at(connection, !side, e->received);
+		    memcmp(buffer, bytes_at(w, connection, !side, e->received), (size_t)r) != 0) {
+			const uint8_t *right = bytes_at(w, connection, !side, e->received);
 			int64_t k = 0;
 			while (k < r && buffer[k] == right[k])
 				k++;
-			world_fail(w, "connection %d end %d: wrong byte at %lld of [%llu, +%lld), %llu expected",
-				   connection, side, (long long)k, (unsigned long long)e->received, (long long)r,
-				   (unsigned long long)e->to_receive);
+			world_fail(w,
+				   "connection %d end %d: wrong byte at %lld of [%llu, +%lld), %llu expected",
+				   connection, side, (long long)k, (unsigned long long)e->received,
+				   (long long)r, (unsigned long long)e->to_receive);
 			return false;
 		}
 		e->received += (uint64_t)r;
@@ -277,10 +315,10 @@ static bool end_writes(struct world *w, int connection, int side, int *budget)
 {
 	struct end *e = &w->connection[connection].end[side];
 
-	while (e->sent < e->to_send && *budget > 0) {
+	while (e->sent<e->to_send && * budget> 0) {
 		uint64_t left = e->to_send - e->sent, draw = 1 + world_below(w, e->write_max);
 		uint32_t n = (uint32_t)MIN_OF(left, draw), first = n / 3;
-		uint8_t *p = (uint8_t *)(uintptr_t)bytes_at(connection, side, e->sent);
+		uint8_t *p = (uint8_t *)(uintptr_t)bytes_at(w, connection, side, e->sent);
 		struct iovec v[2] = {{p, first}, {p + first, n - first}};
 		uint32_t flags = world_chance(w, 50000) ? SOCK_MSG_MORE : 0;
 		int64_t r = sock_send(cx_of(w, side), e->s, v, 2, flags);
@@ -334,7 +372,8 @@ static void end_finishes(struct world *w, int connection, int side)
 static bool end_connects(struct world *w, int connection, int side)
 {
 	struct end *e = &w->connection[connection].end[side];
-	struct endpoint any = {ipaddr_v4(0, 0, 0, 0), 0}, remote = {ipaddr_v4(10, 0, 0, (uint8_t)(2 - side)), 80};
+	struct endpoint any = {ipaddr_v4(0, 0, 0, 0), 0},
+			remote = {ipaddr_v4(10, 0, 0, (uint8_t)(2 - side)), 80};
 	uint32_t events = sock_events(cx_of(w, side), e->s);
 	int r;
 
@@ -386,12 +425,6 @@ bool app_all_done(struct world *w)
 /* What was delivered when all is over. */
 void app_final_check(struct world *w)
 {
-	for (int i = 0; i < w->count; i++) {
-		struct connection *c = &w->connection[i];
-		for (int k = 0; k < 2; k++)
-			if (!c->may_fail && c->end[k].received != c->end[!k].sent)
-				world_fail(w, "connection %d: end %d sent %llu, %llu arrived", i, !k,
-					   (unsigned long long)c->end[!k].sent,
-					   (unsigned long long)c->end[k].received);
-	}
+	for (int i = 0; i < w->count; i++)
+		check_delivered(w, i);
 }

@@ -1,7 +1,8 @@
 /*
  * sim.c - the simulator's run: many worlds, one verdict (see sim.h).
  *
- * sim [--seed S] [--connections N] [--world K] [--twice] [--verbose] [--pcap FILE]
+ * sim [--seed S] [--connections N] [--world K] [--twice] [--counters] [--verbose] [--pcap FILE]
+ * sim [--seed S] --long BYTES      one connection, so many bytes (above 2^32: the numbers wrap)
  *
  * Prints the run's hash; the same seed gives the same hash. The run fails when
  * a world fails, when a world that is run again hashes differently, or when one
@@ -14,7 +15,7 @@
 #include "sim.h"
 
 struct run {
-	uint64_t seed, hash, bytes, frames, steps;
+	uint64_t seed, long_bytes, hash, bytes, frames, steps;
 	int connections, only, repeated;
 	bool verbose, twice;
 	const char *program, *pcap;
@@ -36,13 +37,15 @@ static int run_world(struct run *r, int k, uint64_t *hash)
 	struct world_options o = {.seed = world_seed(r->seed, k),
 				  .connections = MIN_OF(left, WORLD_CONNECTIONS),
 				  .verbose = r->verbose,
-				  .pcap = r->pcap};
+				  .pcap = r->pcap,
+				  .long_bytes = r->long_bytes};
 
 	int failed = world_run(&w, &o);
 	*hash = w.hash;
 	if (failed) {
 		printf("sim: FAILED in world %d %s\n", k, w.failure);
-		printf("replay: %s --seed %" PRIu64 " --connections %d --world %d --verbose --pcap world.pcap\n",
+		printf("replay: %s --seed %" PRIu64
+		       " --connections %d --world %d --verbose --pcap world.pcap\n",
 		       r->program, r->seed, r->connections, k);
 		return -1;
 	}
@@ -73,7 +76,8 @@ static int run_all(struct run *r)
 			return -1;
 		r->repeated++;
 		if (hash != again) {
-			printf("sim: FAILED: world %d hashes %016" PRIx64 ", then %016" PRIx64 "\n", k, hash, again);
+			printf("sim: FAILED: world %d hashes %016" PRIx64 ", then %016" PRIx64 "\n", k, hash,
+			       again);
 			return -1;
 		}
 	}
@@ -130,6 +134,8 @@ int main(int argc, char **argv)
 			r.connections = atoi(v), i++;
 		else if (strcmp(argv[i], "--world") == 0)
 			r.only = atoi(v), i++;
+		else if (strcmp(argv[i], "--long") == 0)
+			r.long_bytes = strtoull(v, NULL, 0), r.connections = 1, i++;
 		else if (strcmp(argv[i], "--pcap") == 0)
 			r.pcap = v, i++;
 		else if (strcmp(argv[i], "--verbose") == 0)
@@ -148,13 +154,14 @@ int main(int argc, char **argv)
 	clock_t start = clock();
 	if (run_all(&r))
 		return 1;
-	printf("sim: %" PRIu64 " MB, %" PRIu64 " frames, %" PRIu64 " steps, %d worlds run twice, %.1f s CPU\n",
+	printf("sim: %" PRIu64 " MB, %" PRIu64 " frames, %" PRIu64
+	       " steps, %d worlds run twice, %.1f s CPU\n",
 	       r.bytes >> 20, r.frames, r.steps, r.repeated, (double)(clock() - start) / CLOCKS_PER_SEC);
 	if (counters)
 		print_counters(&r);
 	if (check_exercised(&r))
 		return 1;
-	printf("sim: hash %016" PRIx64 "; again: %s --seed %" PRIu64 " --connections %d\n", r.hash, r.program, r.seed,
-	       r.connections);
+	printf("sim: hash %016" PRIx64 "; again: %s --seed %" PRIu64 " --connections %d\n", r.hash, r.program,
+	       r.seed, r.connections);
 	return 0;
 }

@@ -61,8 +61,8 @@ struct end {
 struct connection {
 	nsec start;
 	bool simultaneous_open, together, may_fail;
-	uint64_t ready_mask;
-	struct end end[2]; /* 0: the client, on stack A */
+	int generation, generations; /* the same ports again, after the end */
+	struct end end[2];	     /* 0: the client, on stack A */
 };
 
 struct side {
@@ -71,7 +71,7 @@ struct side {
 	int index;
 	uint8_t mac[6];
 	ref listener;
-	struct path out; /* the path from this side to the other */
+	struct path out;    /* the path from this side to the other */
 	bool super;	    /* hands super-segments over whole */
 	uint32_t tx_refuse; /* chance that the device refuses a frame */
 };
@@ -81,7 +81,7 @@ struct event {
 	uint64_t order;
 	int kind; /* enum event_kind */
 	int side; /* that it happens to */
-	int connection;
+	int connection, generation;
 	uint8_t *frame;
 	uint32_t len;
 	uint16_t gso_size;
@@ -110,6 +110,7 @@ struct world_options {
 	int connections;
 	bool verbose;
 	const char *pcap;
+	uint64_t long_bytes; /* 0, or: one connection that carries so much from A to B */
 };
 
 /* Run one world to its end. 0, or -1 with w->failure set. */
@@ -122,11 +123,12 @@ uint64_t world_below(struct world *w, uint64_t n);
 bool world_chance(struct world *w, uint32_t ppm);
 void world_hash(struct world *w, const void *p, size_t n);
 void world_wake(struct world *w, int connection, int side, nsec at);
+void world_start(struct world *w, int connection, int side, nsec at);
 void world_say(struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* app.c */
 void app_setup(void);
-void app_plan(struct world *w, struct connection *c);
+void app_plan(struct world *w, int connection);
 void app_start(struct world *w, int connection, int side);
 void app_accept_all(struct world *w);
 void app_step(struct world *w, int connection, int side);

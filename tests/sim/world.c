@@ -8,10 +8,10 @@
 #include "core/tcb.h" /* white box: the sequence variables, for the invariants */
 #include "sim.h"
 
-#define REGION_BYTES	 (512ull << 20)
-#define LIVENESS	 (4000 * NS_PER_S) /* by then every connection must have ended */
-#define VERIFY_EVERY	 1024
-#define PPM		 1000000u
+#define REGION_BYTES (512ull << 20)
+#define LIVENESS     (4000 * NS_PER_S) /* by then every connection must have ended */
+#define VERIFY_EVERY 1024
+#define PPM	     1000000u
 
 /* ------------------------------------------------------------------ small tools */
 
@@ -119,6 +119,11 @@ void world_wake(struct world *w, int connection, int side, nsec at)
 	event_push(w, (struct event){.at = at, .kind = EVENT_WAKE, .connection = connection, .side = side});
 }
 
+void world_start(struct world *w, int connection, int side, nsec at)
+{
+	event_push(w, (struct event){.at = at, .kind = EVENT_START, .connection = connection, .side = side});
+}
+
 /* ------------------------------------------------------------------ the path */
 
 static int connection_of(const struct world *w, const struct image *im, int from)
@@ -210,6 +215,8 @@ static void check_frame(struct side *s, const uint8_t *frame, uint32_t len, stru
 {
 	struct world *w = s->world;
 	struct image *im = &like->im;
+	struct connection *c;
+	struct emitter *e;
 	const char *bad;
 	char text[300];
 
@@ -226,14 +233,21 @@ static void check_frame(struct side *s, const uint8_t *frame, uint32_t len, stru
 	like->connection = connection_of(w, im, s->index);
 	if (like->connection < 0 && !bad)
 		bad = "segment of an unknown connection";
-	if (!bad)
-		bad = emitter_check(&w->connection[like->connection].end[s->index].emitter, im);
+	if (!bad) {
+		c = &w->connection[like->connection];
+		e = &c->end[s->index].emitter;
+		if ((im->flags & SYN) && im->seq != e->iss)
+			e->generation = c->generation;
+		like->generation = e->generation;
+		bad = emitter_check(e, im);
+	}
 	if (w->verbose || bad) {
 		image_print(im, 0, 0, text, sizeof text);
 		world_say(w, "%c %d  %s", s->index ? 'B' : 'A', like->connection, text);
 	}
 	if (bad)
-		world_fail(w, "stack %c, connection %d: %s: %s", s->index ? 'B' : 'A', like->connection, bad, text);
+		world_fail(w, "stack %c, connection %d: %s: %s", s->index ? 'B' : 'A', like->connection, bad,
+			   text);
 }
 
 static int cut_frame(void *arg, const uint8_t *frame, uint32_t len)
@@ -284,6 +298,7 @@ static void pass_whole(struct side *s, const struct frame_tx *f)
 		return;
 	}
 	like.connection = connection_of(s->world, &like.im, s->index);
+	like.generation = s->world->connection[like.connection].end[s->index].emitter.generation;
 	path_take(s, whole, len, like);
 }
 
@@ -329,8 +344,8 @@ static void check_sequences(struct world *w, struct side *s)
 			continue;
 		if (seq_gt(t->snd_una, t->snd_max) || seq_gt(t->snd_nxt, t->snd_max) ||
 		    (seq_lt(t->snd_nxt, t->snd_una)))
-			world_fail(w, "SND.UNA %u, SND.NXT %u, SND.MAX %u out of order", t->snd_una.v, t->snd_nxt.v,
-				   t->snd_max.v);
+			world_fail(w, "SND.UNA %u, SND.NXT %u, SND.MAX %u out of order", t->snd_una.v,
+				   t->snd_nxt.v, t->snd_max.v);
 	}
 }
 
@@ -350,16 +365,20 @@ static void check_empty(struct world *w)
 	static const struct {
 		enum pool_class class;
 		const char *name;
-	} pools[] = {{POOL_TCB, "TCB"},		    {POOL_TIMEWAIT, "TIME-WAIT"}, {POOL_CHUNK_SMALL, "small chunk"},
-		     {POOL_CHUNK, "chunk"},	    {POOL_OOO, "range"},	  {POOL_SACKBOARD, "scoreboard"},
+	} pools[] = {{POOL_TCB, "TCB"},
+		     {POOL_TIMEWAIT, "TIME-WAIT"},
+		     {POOL_CHUNK_SMALL, "small chunk"},
+		     {POOL_CHUNK, "chunk"},
+		     {POOL_OOO, "range"},
+		     {POOL_SACKBOARD, "scoreboard"},
 		     {POOL_PENDING, "waiting frame"}};
 
 	for (int i = 0; i < 2; i++) {
 		struct stack_cx *cx = &w->side[i].cx;
 		for (size_t k = 0; k < ARRAY_LEN(pools); k++)
 			if (pool_live(cx, pools[k].class))
-				world_fail(w, "stack %c leaks %u x %s", i ? 'B' : 'A', pool_live(cx, pools[k].class),
-					   pools[k].name);
+				world_fail(w, "stack %c leaks %u x %s", i ? 'B' : 'A',
+					   pool_live(cx, pools[k].class), pools[k].name);
 		if (stack_buffer_bytes(cx))
 			world_fail(w, "stack %c: %llu buffer bytes remain charged", i ? 'B' : 'A',
 				   (unsigned long long)stack_buffer_bytes(cx));
@@ -381,7 +400,8 @@ static void draw_path(struct world *w, struct path *p)
 		p->burst_enter = 500 + (uint32_t)world_below(w, 3000);
 		p->burst_leave = 100000 + (uint32_t)world_below(w, 400000);
 	}
-	p->delay = world_below(w, 4) ? NS_PER_US * (20 + world_below(w, 30000)) : NS_PER_MS * world_below(w, 200);
+	p->delay =
+	    world_below(w, 4) ? NS_PER_US * (20 + world_below(w, 30000)) : NS_PER_MS * world_below(w, 200);
 	p->jitter = world_chance(w, 400000) ? world_below(w, p->delay / 2 + 1) : 0;
 	p->reorder_by = world_below(w, 2 * p->delay + NS_PER_MS);
 	p->rate = world_chance(w, 500000) ? 200000ull << world_below(w, 9) : 0;
@@ -421,8 +441,8 @@ static int side_init(struct world *w, int i, uint16_t mtu, uint32_t caps)
 	s->index = i;
 	memcpy(s->mac, mac, 6);
 	s->mac[5] = (uint8_t)(1 + i);
-	s->cx.base = mmap(NULL, REGION_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-			  0);
+	s->cx.base = mmap(NULL, REGION_BYTES, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	s->cx.limit = STACK_MIN_BYTES;
 	s->cx.now = w->now;
 	s->cx.grow = side_grow;
@@ -438,6 +458,26 @@ static int side_init(struct world *w, int i, uint16_t mtu, uint32_t caps)
 		memcpy(seed + k, &r, 8);
 	}
 	return stack_init(&s->cx, &c, seed);
+}
+
+/* One long transfer over a fast path that loses little: the sequence numbers wrap on the way. */
+static void make_long(struct world *w, uint64_t bytes)
+{
+	struct connection *c = &w->connection[0];
+
+	for (int i = 0; i < 2; i++) {
+		struct end *e = &c->end[i];
+		memset(e, 0, sizeof *e);
+		e->read_max = e->write_max = 65536;
+		e->emitter.own_wscale = e->emitter.peer_wscale = -1;
+		w->side[i].out = (struct path){.loss = 20, .delay = 50 * NS_PER_US};
+	}
+	c->simultaneous_open = c->together = c->may_fail = false;
+	w->heap_len = 0;
+	world_start(w, 0, 0, w->now);
+	c->end[0].to_send = c->end[1].to_receive = bytes;
+	c->end[1].manner = CLOSE_AFTER_PEER;
+	w->faults_end = w->now + LIVENESS;
 }
 
 static int world_init(struct world *w, const struct world_options *o)
@@ -473,11 +513,13 @@ static int world_init(struct world *w, const struct world_options *o)
 		world_fail(w, "listen: %d", r);
 	for (int i = 0; i < w->count; i++) {
 		struct connection *c = &w->connection[i];
-		app_plan(w, c);
-		event_push(w, (struct event){.at = c->start, .kind = EVENT_START, .connection = i, .side = 0});
-		if (c->simultaneous_open)
-			event_push(w, (struct event){.at = c->start, .kind = EVENT_START, .connection = i, .side = 1});
+		c->generations = world_chance(w, 100000) ? 1 + (int)world_below(w, 3) : 0;
+		app_plan(w, i);
+		for (int k = 0; k < 2; k++)
+			c->end[k].emitter.own_wscale = c->end[k].emitter.peer_wscale = -1;
 	}
+	if (o->long_bytes)
+		make_long(w, o->long_bytes);
 	return r;
 }
 
@@ -521,6 +563,19 @@ static void settle(struct world *w, int side)
 	stack_flush(&s->cx);
 }
 
+/* Old duplicates of an earlier incarnation show this end nothing. */
+static void hear(struct emitter *to, const struct event *e)
+{
+	if (e->generation > to->heard_generation && (e->im.flags & SYN)) {
+		to->heard_generation = e->generation;
+		to->before_known = to->peer_known;
+		to->peer_end_before = to->peer_end;
+		to->peer_known = false;
+	}
+	if (e->generation == to->heard_generation)
+		emitter_hears(to, &e->im);
+}
+
 static void happen(struct world *w, struct event *e)
 {
 	struct side *s = &w->side[e->side];
@@ -536,9 +591,12 @@ static void happen(struct world *w, struct event *e)
 		break;
 	default:
 		if (e->connection >= 0 && e->intact)
-			emitter_hears(&w->connection[e->connection].end[e->side].emitter, &e->im);
-		stack_input(&s->cx, &(struct frame_rx){.data = e->frame, .len = e->len, .gso_size = e->gso_size,
-						       .csum = e->trusted ? FRAME_CSUM_TRUSTED : FRAME_CSUM_VERIFY});
+			hear(&w->connection[e->connection].end[e->side].emitter, e);
+		stack_input(&s->cx,
+			    &(struct frame_rx){.data = e->frame,
+					       .len = e->len,
+					       .gso_size = e->gso_size,
+					       .csum = e->trusted ? FRAME_CSUM_TRUSTED : FRAME_CSUM_VERIFY});
 		free(e->frame);
 	}
 }
@@ -599,12 +657,14 @@ static void name_survivors(struct world *w)
 				continue;
 			if (e->s)
 				sock_info(&w->side[k].cx, e->s, &info);
-			world_fail(w, "connection %d end %d never ends: born %d connected %d sent %llu/%llu received "
-				   "%llu/%llu eof %d shut %d, state %u, events %x",
-				   i, k, e->born, e->connected, (unsigned long long)e->sent,
-				   (unsigned long long)e->to_send, (unsigned long long)e->received,
-				   (unsigned long long)e->to_receive, e->eof, e->shut, info.state,
-				   e->s ? sock_events(&w->side[k].cx, e->s) : 0);
+			world_fail(
+			    w,
+			    "connection %d end %d never ends: born %d connected %d sent %llu/%llu received "
+			    "%llu/%llu eof %d shut %d, state %u, events %x",
+			    i, k, e->born, e->connected, (unsigned long long)e->sent,
+			    (unsigned long long)e->to_send, (unsigned long long)e->received,
+			    (unsigned long long)e->to_receive, e->eof, e->shut, info.state,
+			    e->s ? sock_events(&w->side[k].cx, e->s) : 0);
 		}
 	}
 }
