@@ -23,10 +23,15 @@
 
 #include "netio/internal.h"
 
-#define BURST_MAX  64
-#define BURSTS_MAX 16 /* more than a device's queue holds */
-#define LOOK_EVERY 8  /* one drive in so many looks for a queue while frames come singly */
-#define BUSY_FOR   64 /* drives that read the queue to its end after one that found several */
+#define BURST_MAX 64
+/*
+ * Bytes after which a burst ends: the acknowledgement leaves while the sender still has window, and what was
+ * taken is read by the application before it falls out of the cache.
+ */
+#define BURST_BYTES (256u << 10)
+#define QUEUE_MAX   1024 /* frames; more than a device's queue holds */
+#define LOOK_EVERY  8	 /* one drive in so many looks for a queue while frames come singly */
+#define BUSY_FOR    64	 /* drives that read the queue to its end after one that found several */
 
 static void (*report_to)(const char *line);
 static TLS_FAST bool woken_by_device; /* only to count spurious wake-ups */
@@ -177,12 +182,14 @@ static int burst_limit(struct netio *n)
 	return BURST_MAX;
 }
 
-static int receive_burst(struct netio *n, struct stack_cx *cx)
+/* *more: stopped by a limit, not by an empty queue. */
+static int receive_burst(struct netio *n, struct stack_cx *cx, bool *more)
 {
 	struct device_rx rx;
 	int limit = burst_limit(n), taken = 0, r = 0;
+	uint64_t stop_at = n->count.rx_bytes + BURST_BYTES;
 
-	while (taken < limit && n->dev.fd >= 0) {
+	while (taken < limit && n->count.rx_bytes < stop_at && n->dev.fd >= 0) {
 		r = n->dev.ops->recv(&n->dev, n->rx_buf, &rx);
 		if (r <= 0)
 			break;
@@ -198,18 +205,19 @@ static int receive_burst(struct netio *n, struct stack_cx *cx)
 		n->busy--;
 	if (r < 0)
 		device_failed(n, r);
+	*more = r > 0 && limit == BURST_MAX;
 	return taken;
 }
 
 int netio_drive(struct netio *n, struct stack_cx *cx)
 {
-	int burst = receive_burst(n, cx), taken = burst;
+	bool more;
+	int taken = receive_burst(n, cx, &more);
 
 	/* More than a burst, and others sleep beside it: nobody else may have been told. */
-	for (int i = 0; burst == BURST_MAX && i < BURSTS_MAX && atomic_load(&n->waiters) > 0; i++) {
+	while (more && taken < QUEUE_MAX && atomic_load(&n->waiters) > 0) {
 		stack_flush(cx);
-		burst = receive_burst(n, cx);
-		taken += burst;
+		taken += receive_burst(n, cx, &more);
 	}
 
 	n->count.drives++;

@@ -38,7 +38,7 @@
 #include <ev.h>
 #pragma GCC diagnostic pop
 
-#define TICK_S	    0.004
+#define TICK_NS	    (4 * NS_PER_MS)
 #define STACK_BYTES (256u << 10) /* the smallest that also holds large static TLS blocks */
 
 /* X(return type, name, parameters) */
@@ -47,10 +47,7 @@
 	X(void, ev_loop_destroy, (struct ev_loop *))                                                         \
 	X(int, ev_run, (struct ev_loop *, int))                                                              \
 	X(void, ev_io_start, (struct ev_loop *, ev_io *))                                                    \
-	X(void, ev_io_stop, (struct ev_loop *, ev_io *))                                                     \
-	X(void, ev_timer_start, (struct ev_loop *, ev_timer *))                                              \
-	X(void, ev_timer_stop, (struct ev_loop *, ev_timer *))                                               \
-	X(void, ev_now_update, (struct ev_loop *))
+	X(void, ev_io_stop, (struct ev_loop *, ev_io *))
 
 struct ev_calls {
 #define X(type, name, params) type(*name) params;
@@ -63,13 +60,12 @@ struct driver {
 	struct ev_calls ev;
 	struct ev_loop *loop;
 	pthread_t thread;
-	int kick_fd; /* wakes the loop to stop */
-	_Atomic bool stop;
+	int kick_fd;	       /* wakes the loop to stop */
+	_Atomic uint32_t stop; /* a futex: the tick sleeps on it */
 	bool armed;
 	bool hand_over; /* an application thread is back: leave ARMED */
 	uint64_t seen;	/* activity at the last look */
 	ev_io device, timer, kick;
-	ev_timer tick;
 };
 
 static TLS_FAST bool in_driver;
@@ -121,13 +117,6 @@ static void on_kick(EV_P_ ev_io *w, int revents)
 	raw_read(d->kick_fd, &count, sizeof count);
 }
 
-static void on_tick(EV_P_ ev_timer *w, int revents)
-{
-	(void)loop;
-	(void)w;
-	(void)revents;
-}
-
 static void arm(struct driver *d, bool on)
 {
 	if (d->armed == on)
@@ -164,13 +153,16 @@ void driver_unpark(struct netio *n)
 	RAW6(SYS_futex, &n->parked, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
+/*
+ * Not by the loop: libev takes a descriptor out of its epoll set only after an
+ * unwanted event from it, so every tick beside a busy device would end at once.
+ */
 static void tick(struct driver *d)
 {
-	d->ev.ev_now_update(d->loop);
-	ev_timer_set(&d->tick, TICK_S, 0.);
-	d->ev.ev_timer_start(d->loop, &d->tick);
-	d->ev.ev_run(d->loop, EVRUN_ONCE);
-	d->ev.ev_timer_stop(d->loop, &d->tick);
+	const struct timespec t = {.tv_nsec = TICK_NS};
+
+	if (!atomic_load(&d->stop))
+		RAW6(SYS_futex, &d->stop, FUTEX_WAIT_PRIVATE, 0, &t, NULL, 0);
 	__atomic_fetch_add(&d->n->count.helper_wakeups, 1, __ATOMIC_RELAXED);
 }
 
@@ -270,7 +262,6 @@ int netio_start_driver(struct netio *n)
 		ev_io_init(&d->kick, on_kick, d->kick_fd, EV_READ);
 		ev_io_init(&d->device, on_io, n->dev.fd, EV_READ);
 		ev_io_init(&d->timer, on_io, n->timer_fd, EV_READ);
-		ev_timer_init(&d->tick, on_tick, TICK_S, 0.);
 		d->kick.data = d->device.data = d->timer.data = d;
 		err = spawn(d);
 	}
@@ -295,7 +286,8 @@ void driver_stop(struct netio *n)
 	if (!d)
 		return;
 	n->driver = NULL;
-	atomic_store(&d->stop, true);
+	atomic_store(&d->stop, 1);
+	RAW6(SYS_futex, &d->stop, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 	raw_write(d->kick_fd, &one, sizeof one);
 	driver_unpark(n);
 	pthread_join(d->thread, NULL);

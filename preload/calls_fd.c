@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 
 #include "netio/rawsys.h"
+#include "preload/async.h"
 #include "preload/calls.h"
 #include "preload/fdtable.h"
 #include "preload/placeholder.h"
@@ -197,20 +198,16 @@ static int noted(int fd, int cmd, void *arg, int r)
 {
 	ref d;
 
-	if (r < 0 || !fd_is_stack(fd) || (cmd != F_SETFL && cmd != F_SETOWN && cmd != F_SETSIG))
+	if (r < 0 || !fd_is_stack(fd) || cmd != F_SETFL)
 		return r;
 	d = fd_hold(fd);
 	if (d) {
 		struct description *p = description_of(d);
 		int value = (int)(intptr_t)arg;
-		if (cmd == F_SETFL) {
-			atomic_store(&p->nonblock, (value & O_NONBLOCK) != 0);
-			atomic_store(&p->async, (value & O_ASYNC) != 0);
-		} else if (cmd == F_SETOWN) {
-			p->owner = value;
-		} else {
-			p->owner_sig = value;
-		}
+		int saved_errno = errno;
+		atomic_store(&p->nonblock, (value & O_NONBLOCK) != 0);
+		atomic_store(&p->async, (value & O_ASYNC) != 0);
+		r = (int)result(async_update(d) < 0 ? -ENOMEM : r, saved_errno);
 		fd_release(d);
 	}
 	return r;

@@ -47,7 +47,7 @@ static bool vector_empty(const struct iovec *iov, int iovcnt)
 	for (int i = 0; iov && i < iovcnt; i++)
 		if (iov[i].iov_len)
 			return false;
-	return iovcnt >= 0;
+	return iov && iovcnt >= 0 && iovcnt <= 1024;
 }
 
 ssize_t readv(int fd, const struct iovec *iov, int iovcnt)

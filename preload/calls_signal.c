@@ -6,10 +6,16 @@
  */
 #include "preload/calls.h"
 
+/* A sanitizer sets its handlers before any constructor has run. */
+static int ready(void)
+{
+	return sys_init();
+}
+
 int sigaction(int sig, const struct sigaction *act, struct sigaction *old)
 {
 	int saved_errno = errno;
-	return (int)result(signal_action(sig, act, old), saved_errno);
+	return (int)result(ready() ? -ENOSYS : signal_action(sig, act, old), saved_errno);
 }
 
 int __sigaction(int sig, const struct sigaction *act, struct sigaction *old)
@@ -27,7 +33,7 @@ sighandler_t signal(int sig, sighandler_t handler)
 {
 	int saved_errno = errno;
 	sighandler_t old = SIG_DFL;
-	int r = signal_bsd(sig, handler, &old);
+	int r = ready() ? -ENOSYS : signal_bsd(sig, handler, &old);
 
 	return handler_result(r, old, saved_errno);
 }
@@ -46,7 +52,7 @@ sighandler_t sysv_signal(int sig, sighandler_t handler)
 {
 	int saved_errno = errno;
 	sighandler_t old = SIG_DFL;
-	int r = signal_sysv(sig, handler, &old);
+	int r = ready() ? -ENOSYS : signal_sysv(sig, handler, &old);
 
 	return handler_result(r, old, saved_errno);
 }
@@ -60,7 +66,7 @@ sighandler_t sigset(int sig, sighandler_t handler)
 {
 	int saved_errno = errno;
 	sighandler_t old = SIG_DFL;
-	int r = signal_set(sig, handler, &old);
+	int r = ready() ? -ENOSYS : signal_set(sig, handler, &old);
 
 	return handler_result(r, old, saved_errno);
 }
@@ -68,11 +74,11 @@ sighandler_t sigset(int sig, sighandler_t handler)
 int sigignore(int sig)
 {
 	int saved_errno = errno;
-	return (int)result(signal_ignore(sig), saved_errno);
+	return (int)result(ready() ? -ENOSYS : signal_ignore(sig), saved_errno);
 }
 
 int siginterrupt(int sig, int on)
 {
 	int saved_errno = errno;
-	return (int)result(signal_interrupt(sig, on), saved_errno);
+	return (int)result(ready() ? -ENOSYS : signal_interrupt(sig, on), saved_errno);
 }

@@ -14,7 +14,6 @@
  * read by system calls, memory comes from mmap(), nothing is printed here.
  * Place in the flow: init.c and utcp.c -> here.
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -23,86 +22,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "preload/preload.h"
+#include "preload/parse.h"
 
 #define FILE_MAX 65536 /* a longer utcp.conf is a mistake */
-
-/* Where an error is told: why[0..len), begun with the place of the value. */
-struct complaint {
-	char *why;
-	size_t len;
-	const char *where;
-};
-
-__attribute__((format(printf, 2, 3))) static int bad(const struct complaint *w, const char *fmt, ...)
-{
-	va_list ap;
-	int n = 0;
-
-	if (w->where && w->where[0])
-		n = log_format(w->why, w->len, "%s: ", w->where);
-	if (n >= 0 && (size_t)n < w->len) {
-		va_start(ap, fmt);
-		log_vformat(w->why + n, w->len - (size_t)n, fmt, &ap);
-		va_end(ap);
-	}
-	return -EINVAL;
-}
-
-/* ------------------------------------------------------------------ small parsers */
-
-static bool is_space(char c)
-{
-	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
-}
-
-/* Decimal digits only, at most max. The number or -1. */
-static int64_t number_parse(const char *s, size_t n, uint32_t max)
-{
-	uint64_t v = 0;
-
-	if (n == 0 || n > 10)
-		return -1;
-	for (size_t i = 0; i < n; i++) {
-		if (s[i] < '0' || s[i] > '9')
-			return -1;
-		v = v * 10 + (uint64_t)(s[i] - '0');
-	}
-	return v <= max ? (int64_t)v : -1;
-}
-
-/* An IPv4 or IPv6 address of n characters. */
-static bool addr_parse(const char *s, size_t n, struct ipaddr *out)
-{
-	char text[INET6_ADDRSTRLEN];
-	uint8_t v4[4];
-
-	if (n == 0 || n >= sizeof text)
-		return false;
-	memcpy(text, s, n);
-	text[n] = '\0';
-	if (inet_pton(AF_INET, text, v4) == 1) {
-		*out = ipaddr_from_v4(v4);
-		return true;
-	}
-	return inet_pton(AF_INET6, text, out->b) == 1;
-}
-
-static bool bit_is_set(const struct ipaddr *a, unsigned bit)
-{
-	return a->b[bit / 8] & (0x80u >> (bit % 8));
-}
-
-static void addr_show(const struct ipaddr *a, char *out, size_t len)
-{
-	char text[INET6_ADDRSTRLEN] = "";
-
-	if (ipaddr_is_v4(a))
-		inet_ntop(AF_INET, a->b + 12, text, sizeof text);
-	else
-		inet_ntop(AF_INET6, a->b, text, sizeof text);
-	log_format(out, len, "%s", text);
-}
 
 /* ------------------------------------------------------------------ one function per kind of value */
 
@@ -370,153 +292,6 @@ static int set_snaplen(struct config *c, const struct setting *s, const char *v,
 	return 0;
 }
 
-/* ------------------------------------------------------------------ rules */
-
-struct word {
-	const char *s;
-	size_t n;
-};
-
-static struct word next_word(const char **p, const char *end)
-{
-	struct word w;
-
-	while (*p < end && is_space(**p))
-		(*p)++;
-	w.s = *p;
-	while (*p < end && !is_space(**p))
-		(*p)++;
-	w.n = (size_t)(*p - w.s);
-	return w;
-}
-
-static bool word_is(struct word w, const char *text)
-{
-	return w.n == strlen(text) && !memcmp(w.s, text, w.n);
-}
-
-/* "80" or "8000-8080"; nothing: every port. */
-static int rule_ports(struct rule *r, const char *s, const char *end, const struct complaint *w)
-{
-	const char *dash = memchr(s, '-', (size_t)(end - s));
-	int64_t first = number_parse(s, (size_t)((dash ? dash : end) - s), 65535);
-	int64_t last = dash ? number_parse(dash + 1, (size_t)(end - dash - 1), 65535) : first;
-
-	if (first < 0 || last < 0)
-		return bad(w, "'%.*s' are no ports; write 80 or 8000-8080", (int)MIN_OF(end - s, 32), s);
-	if (first > last)
-		return bad(w, "ports '%.*s' run backwards; write the smaller one first", (int)(end - s), s);
-	r->port_first = (uint16_t)first;
-	r->port_last = (uint16_t)last;
-	return 0;
-}
-
-/* addr/len[:ports]; an IPv6 address may stand in brackets, and must when ports follow it without a length. */
-static int rule_network(struct rule *r, struct word t, const struct complaint *w)
-{
-	const char *s = t.s, *end = t.s + t.n, *addr = s, *addr_end, *p;
-	int shown = (int)MIN_OF(t.n, (size_t)64);
-	int64_t len;
-
-	if (*s == '[') {
-		addr = s + 1;
-		addr_end = memchr(s, ']', t.n);
-		if (!addr_end)
-			return bad(w, "'%.*s' lacks its ']'; write it as in [2001:db8::]/32:443", shown, s);
-		p = addr_end + 1;
-	} else {
-		const char *slash = memchr(s, '/', t.n), *stop = slash ? slash : end;
-		const char *colon = memchr(s, ':', (size_t)(stop - s));
-
-		/* Two colons before any slash: an IPv6 address without brackets. */
-		if (colon && memchr(colon + 1, ':', (size_t)(stop - colon - 1)))
-			colon = NULL;
-		p = addr_end = slash ? slash : colon ? colon : end;
-	}
-	if (addr_end < addr || !addr_parse(addr, (size_t)(addr_end - addr), &r->net))
-		return bad(w, "'%.*s' is no address; write it as in 10.0.0.0/8:80", shown, s);
-	unsigned base = ipaddr_is_v4(&r->net) ? 96 : 0;
-	r->prefix_len = 128;
-	if (p < end && *p == '/') {
-		const char *colon = memchr(p, ':', (size_t)(end - p)), *stop = colon ? colon : end;
-
-		len = number_parse(p + 1, (size_t)(stop - p - 1), 128 - base);
-		if (len < 0)
-			return bad(w, "'%.*s' has no right prefix length; write /0 to /%u", shown, s,
-				   128 - base);
-		r->prefix_len = (uint8_t)(base + (unsigned)len);
-		p = stop;
-	}
-	for (unsigned bit = r->prefix_len; bit < 128; bit++)
-		if (bit_is_set(&r->net, bit))
-			return bad(w, "%.*s has bits beyond its prefix; clear them or lengthen the prefix",
-				   shown, s);
-	if (p == end)
-		return 0;
-	if (*p != ':')
-		return bad(w, "'%.*s' is no network; write it as in 10.0.0.0/8:80", shown, s);
-	return rule_ports(r, p + 1, end, w);
-}
-
-/* use stack|kernel client|server addr/len[:ports] */
-static int rule_parse(struct config *c, const char *s, const char *end, const struct complaint *w)
-{
-	struct rule r = {.port_first = 0, .port_last = 65535};
-	struct word use = next_word(&s, end), where, who, net, more;
-	int err;
-
-	if (!use.n)
-		return 0;
-	where = next_word(&s, end);
-	who = next_word(&s, end);
-	net = next_word(&s, end);
-	more = next_word(&s, end);
-	if (!word_is(use, "use"))
-		return bad(w, "'%.*s' begins no rule; write: use stack|kernel client|server ADDR/LEN[:PORTS]",
-			   (int)MIN_OF(use.n, (size_t)32), use.s);
-	r.to_stack = word_is(where, "stack");
-	if (!r.to_stack && !word_is(where, "kernel"))
-		return bad(w, "'use %.*s' is no rule; write use stack or use kernel",
-			   (int)MIN_OF(where.n, (size_t)32), where.s);
-	r.server = word_is(who, "server");
-	if (!r.server && !word_is(who, "client"))
-		return bad(w, "'use %.*s %.*s' is no rule; write client or server there", (int)where.n,
-			   where.s, (int)MIN_OF(who.n, (size_t)32), who.s);
-	if (!net.n)
-		return bad(w, "the rule names no network; write it as in 10.0.0.0/8:80");
-	if (more.n)
-		return bad(w, "'%.*s' is too much for one rule; separate rules by ';'",
-			   (int)MIN_OF(more.n, (size_t)32), more.s);
-	err = rule_network(&r, net, w);
-	if (err)
-		return err;
-	if (c->rule_count == RULES_MAX)
-		return bad(w, "more than %d rules; join networks", RULES_MAX);
-	c->rules[c->rule_count++] = r;
-	return 0;
-}
-
-static int rules_parse(struct config *c, const char *text, const struct complaint *w)
-{
-	const char *p = text;
-	int err = 0;
-
-	while (*p && !err) {
-		size_t n = strcspn(p, ";\n");
-
-		err = rule_parse(c, p, p + n, w);
-		p += n + (p[n] != '\0');
-	}
-	return err;
-}
-
-int config_parse_rules(struct config *c, const char *text, char *why, size_t why_len)
-{
-	struct complaint w = {why, why_len, NULL};
-
-	return rules_parse(c, text, &w);
-}
-
 static int set_rules(struct config *c, const struct setting *s, const char *v, const struct complaint *w)
 {
 	(void)s;
@@ -525,22 +300,8 @@ static int set_rules(struct config *c, const struct setting *s, const char *v, c
 
 static void show_rules(const struct config *c, const struct setting *s, char *out, size_t len)
 {
-	size_t at = 0;
-
 	(void)s;
-	out[0] = '\0';
-	for (int i = 0; i < c->rule_count && at < len; i++) {
-		const struct rule *r = &c->rules[i];
-		bool v4 = ipaddr_is_v4(&r->net) && r->prefix_len >= 96;
-		char net[64];
-
-		addr_show(&r->net, net, sizeof net);
-		at += (size_t)log_format(out + at, len - at, "%suse %s %s %s/%u", i ? "; " : "",
-					 r->to_stack ? "stack" : "kernel", r->server ? "server" : "client",
-					 net, r->prefix_len - (v4 ? 96u : 0u));
-		if (at < len && (r->port_first > 0 || r->port_last < 65535))
-			at += (size_t)log_format(out + at, len - at, ":%u-%u", r->port_first, r->port_last);
-	}
+	rules_show(c, out, len);
 }
 
 /* ------------------------------------------------------------------ the table */

@@ -47,14 +47,14 @@
 
 #include "preload/wait.h"
 
-#define BUCKETS	   256u
-#define CELL_BYTES 128u
-#define SLAB_BYTES 65536u
+#define BUCKETS	    256u
+#define CELL_BYTES  128u
+#define SLAB_BYTES  65536u
 #define TAKE_INLINE 32
 
-#define TAG_KERNEL	  (1ull << 32) /* W(E)'s member E */
-#define TAG_LISTENER	  (2ull << 32) /* plus the description */
-#define EXCLUSIVE_KEY	  0x80000000u
+#define TAG_KERNEL    (1ull << 32) /* W(E)'s member E */
+#define TAG_LISTENER  (2ull << 32) /* plus the description */
+#define EXCLUSIVE_KEY 0x80000000u
 #define EXCLUSIVE_ALLOWED                                                                                    \
 	((uint32_t)(EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE))
 #define MODIFIERS ((uint32_t)(EPOLLET | EPOLLONESHOT | EPOLLWAKEUP | EPOLLEXCLUSIVE))
@@ -87,10 +87,10 @@ struct number {
 };
 
 struct set {
-	struct set *next; /* all_sets */
-	uint32_t numbers; /* numbers of this process */
-	uint32_t refs;	  /* 1 while there are numbers, plus threads in epoll_wait() */
-	int fd;		  /* one of the numbers */
+	struct set *next;   /* all_sets */
+	uint32_t numbers;   /* numbers of this process */
+	uint32_t refs;	    /* 1 while there are numbers, plus threads in epoll_wait() */
+	int fd;		    /* one of the numbers */
 	int kernel_members; /* at most: the kernel drops closed ones by itself */
 	struct waitset *ws; /* W(E), or NULL: nothing of the stack in it */
 	struct member *listeners, *sets;
@@ -114,9 +114,10 @@ static struct set *all_sets;
 static struct number *numbers[BUCKETS];
 static struct tcp_member *tcp_members[BUCKETS];
 static _Atomic uint32_t joined; /* sets with a W(E) */
+static atomic_bool any_exposed;
 /* Threads inside libc's epoll_wait() per hash of the number: whom a set's first stack member must find. */
 static _Atomic uint32_t plain_waiters[BUCKETS];
-static uint64_t secret;		/* the bell's tag; drawn when first needed */
+static uint64_t secret; /* the bell's tag; drawn when first needed */
 
 /* Room for a harvest that does not fit the frame; used with signals put off. */
 static __thread struct {
@@ -327,7 +328,8 @@ static struct set *set_new(int fd, int kernel_members)
 	return s;
 }
 
-/* A set that was not made before our eyes (inherited, or by a raw system call) may have members of the kernel. */
+/* A set that was not made before our eyes (inherited, or by a raw system call) may have members of the
+ * kernel. */
 static struct set *set_get(int fd)
 {
 	struct set *s = set_of(fd);
@@ -379,11 +381,10 @@ bool epoll_has_shadow(int epfd)
 void epoll_forked(void)
 {
 	pthread_mutex_init(&sets_mutex, NULL);
-	for (struct set *s = all_sets; s; s = s->next) {
+	/* The parent's hidden members stay in sets that both have: `exposed` and `listeners` still name them.
+	 */
+	for (struct set *s = all_sets; s; s = s->next)
 		s->ws = NULL;
-		s->exposed = false;
-		s->listeners = NULL;
-	}
 	atomic_store(&joined, 0);
 }
 
@@ -441,6 +442,7 @@ static void expose(struct set *s)
 	if (s->exposed || !s->ws)
 		return;
 	s->exposed = true;
+	atomic_store(&any_exposed, true);
 	kernel_ctl(s->fd, EPOLL_CTL_ADD, waitset_bell(s->ws), EPOLLIN, hidden_tag(REF_NONE));
 	for (struct member *m = s->listeners; m; m = m->next)
 		kernel_ctl(s->fd, EPOLL_CTL_ADD, m->kernel_fd, EPOLLIN | EPOLLET, hidden_tag(m->d));
@@ -460,7 +462,8 @@ void epoll_expose(int fd)
 	sets_unlock();
 }
 
-/* The bell of s, and of what it contains, is up only while something is ready. The kernel limits the depth. */
+/* The bell of s, and of what it contains, is up only while something is ready. The kernel limits the depth.
+ */
 static void settle(struct set *s)
 {
 	for (struct member *m = s->sets; m; m = m->next)
@@ -896,13 +899,18 @@ struct call {
 	uint32_t before; /* thread_marks.ran */
 };
 
-/* The kernel half of listener d has a connection. Under the stack's lock. */
+/*
+ * The kernel half of listener d has one more connection: an edge, also when the
+ * bit is up already. Under the stack's lock.
+ */
 static void listener_report(struct stack_cx *cx, ref d)
 {
 	struct description *desc = description_at(cx, d);
 
-	if (pool_valid(cx, POOL_DESCRIPTION, d) && desc->kind == FD_LISTENER && desc->sock)
-		watch_kernel_bits(cx, desc->sock, SOCK_IN);
+	if (!pool_valid(cx, POOL_DESCRIPTION, d) || desc->kind != FD_LISTENER || !desc->sock)
+		return;
+	watch_kernel_bits(cx, desc->sock, 0);
+	watch_kernel_bits(cx, desc->sock, SOCK_IN);
 }
 
 /*
@@ -929,15 +937,14 @@ static bool hidden(struct set *s, uint64_t tag)
 	struct stack_cx *cx;
 	bool found = tag == hidden_tag(REF_NONE);
 
-	if (found)
-		return true;
-	cx = netio_enter(the_stack);
 	for (struct member *m = s->listeners; m && !found; m = m->next) {
 		found = tag == hidden_tag(m->d);
-		if (found)
+		if (found && s->ws) {
+			cx = netio_enter(the_stack);
 			listener_report(cx, m->d);
+			netio_leave(the_stack);
+		}
 	}
-	netio_leave(the_stack);
 	return found;
 }
 
@@ -981,12 +988,12 @@ int epoll_plain_end(int epfd, struct epoll_event *ev, int n)
 	int kept = 0;
 
 	atomic_fetch_sub(&plain_waiters[(unsigned int)epfd % BUCKETS], 1);
-	if (n <= 0 || !epoll_has_shadow(epfd))
+	if (n <= 0 || !atomic_load_explicit(&any_exposed, memory_order_relaxed))
 		return n;
 	sets_lock();
 	s = set_of(epfd);
 	for (int i = 0; i < n; i++)
-		if (!s || !hidden(s, ev[i].data.u64))
+		if (!s || !s->exposed || !hidden(s, ev[i].data.u64))
 			ev[kept++] = ev[i];
 	sets_unlock();
 	return kept ? kept : EPOLL_PLAIN_AGAIN;
@@ -1065,7 +1072,8 @@ static int set_sleep(struct call *c, struct wait_result *r, bool *kernel)
 static int call_run(struct call *c)
 {
 	struct set *s = c->set;
-	bool ask = s->kernel_members > 0, kernel_first = s->kernel_turn, finished = false, interrupted = false;
+	bool ask = s->kernel_members > 0, kernel_first = s->kernel_turn, finished = false,
+	     interrupted = false;
 	/* A zero time-out with nothing but E to look at needs no sleep to find out. */
 	bool direct = c->deadline <= netio_now() && !s->listeners;
 	struct wait_result r;
@@ -1113,19 +1121,30 @@ static int call_execute(struct call *c)
 	return r;
 }
 
-/* The set lost its stack half since the wrapper looked. */
+/*
+ * The set has no stack half (any more). After a fork() the child may share one
+ * that has the parent's hidden members: the parent's bell can be up for long,
+ * so the child looks at intervals then.
+ */
 static int kernel_wait(const struct call *c)
 {
-	struct timespec ts, *left = NULL;
-	nsec now = netio_now(), ns = c->deadline > now ? c->deadline - now : 0;
-	int n;
+	const struct timespec pause = {0, 5 * NS_PER_MS};
+	struct timespec ts;
 
-	if (c->deadline != NSEC_NEVER) {
+	for (;;) {
+		nsec now = netio_now(), ns = c->deadline > now ? c->deadline - now : 0;
+		int n;
+
 		ts = (struct timespec){(time_t)(ns / NS_PER_S), (long)(ns % NS_PER_S)};
-		left = &ts;
+		atomic_fetch_add(&plain_waiters[(unsigned int)c->epfd % BUCKETS], 1);
+		n = sys.epoll_pwait2(c->epfd, c->ev, c->max, c->deadline == NSEC_NEVER ? NULL : &ts, c->mask);
+		n = epoll_plain_end(c->epfd, c->ev, n < 0 ? -errno : n);
+		if (n != EPOLL_PLAIN_AGAIN)
+			return n;
+		if (!ns)
+			return 0;
+		sys.ppoll(NULL, 0, &pause, NULL);
 	}
-	n = sys.epoll_pwait2(c->epfd, c->ev, c->max, left, c->mask);
-	return n < 0 ? -errno : n;
 }
 
 int epoll_shadow_wait(int epfd, struct epoll_event *ev, int max, nsec deadline, const sigset_t *mask)

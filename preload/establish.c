@@ -29,6 +29,7 @@
 #include <sys/syscall.h>
 
 #include "preload/address.h"
+#include "preload/async.h"
 #include "preload/fdtable.h"
 #include "preload/process.h"
 #include "preload/socket.h"
@@ -220,12 +221,15 @@ static int stream_connect(ref d, const struct endpoint *local, const struct endp
 {
 	struct description *p = description_of(d);
 	nsec timeout = atomic_load(&p->sndtimeo), deadline = 0;
+	struct endpoint mine;
 	int r, first = 0;
 
 	for (;;) {
 		struct stack_cx *cx = netio_enter(the_stack);
 		r = p->broken ? -ENETDOWN : !p->sock ? -EBADF : sock_connect(cx, p->sock, local, remote);
 		p->connect_pending = r == -EINPROGRESS || r == -EALREADY;
+		if (r == -EINPROGRESS && !sock_names(cx, p->sock, &mine, NULL))
+			p->local_port = mine.port;
 		netio_leave(the_stack);
 		if (!first)
 			first = r;
@@ -239,19 +243,27 @@ static int stream_connect(ref d, const struct endpoint *local, const struct endp
 	}
 }
 
-/* connect(AF_UNSPEC): dissolve the association; the peer gets a reset. */
+/*
+ * connect(AF_UNSPEC): dissolve the association; the peer gets a reset. The
+ * description goes on with a fresh socket and the same options.
+ */
 static int stream_disconnect(ref d)
 {
 	struct description *p = description_of(d);
 	struct stack_cx *cx = netio_enter(the_stack);
+	ref fresh = p->sock ? sock_create(cx) : REF_NONE;
 
-	if (p->sock) {
+	if (fresh) {
+		options_clone(cx, p->sock, fresh);
 		sock_abort(cx, p->sock);
-		sock_take_error(cx, p->sock);
+		watch_remove_socket(cx, p->sock);
+		sock_close(cx, p->sock);
+		p->sock = fresh;
 		p->connect_pending = 0;
+		p->local_port = 0;
 	}
 	netio_leave(the_stack);
-	return 0;
+	return fresh ? 0 : -ENOBUFS;
 }
 
 /* A number that is on the stack already: the second call, or another try after a failure. */
@@ -359,6 +371,8 @@ int socket_connect(int fd, const struct sockaddr *sa, socklen_t len)
 	if (!r) {
 		r = stream_replace(fd, d);
 		if (!r)
+			r = async_update(d);
+		if (!r)
 			r = stream_connect(d, &local, &remote);
 		lib_leave();
 		fd_release(d);
@@ -460,6 +474,8 @@ static int listener_make(int fd, int backlog, struct endpoint *local, const stru
 		for (int i = 0; !r && i < l.count; i++)
 			r = alias_listen(l.fd[i], d);
 	}
+	if (!r)
+		r = async_update(d);
 	fd_release(d);
 	return r;
 }

@@ -415,7 +415,8 @@ static void entry_after_fork(int fd, void *arg)
 	enum fd_kind k = fd_kind(fd);
 
 	(void)arg;
-	if (k != FD_KERNEL)
+	/* A set stays marked: the parent's hidden members are in it, and must not be seen (epoll.c). */
+	if (k != FD_KERNEL && k != FD_EPOLL)
 		atomic_store(&e->word, k == FD_STREAM || k == FD_LOST ? WORD(FD_LOST, 0) : 0);
 }
 

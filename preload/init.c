@@ -1,11 +1,18 @@
 /*
  * init.c - the composition root: when what comes to life.
  *
- * At load (constructor): libc's functions are looked up, the configuration is
- * read, the fork and exit hooks are set; no thread, no socket, no signal
- * handler. At the first connection or listener that policy gives to the stack:
- * stack_attach() makes the region and opens the device, starts the driver
- * thread and wraps the signal handlers. At exit: process.c.
+ * At load: nothing. A program that never makes a TCP socket or an epoll set pays
+ * for mapping the library and for looking up the calls that it makes (real.c);
+ * most programs that inherit LD_PRELOAD are of that kind.
+ *
+ * At the first TCP socket or epoll set: all of libc's functions are looked up,
+ * the configuration is read, the fork and exit hooks are set; no thread, no
+ * socket, no signal handler. A server has its privileges and its root directory
+ * until then.
+ *
+ * At the first connection or listener that policy gives to the stack:
+ * stack_attach() makes the region and opens the device, starts the driver thread
+ * and wraps the signal handlers. At exit: process.c.
  *
  * The shared object can also be run as a program: then the loader jumps to
  * utcp_library_main, which prints the version and the configuration.
@@ -63,14 +70,10 @@ bool process_config_broken(void)
 	return config_broken;
 }
 
-static void __attribute__((constructor)) library_loaded(void)
-{
-	process_init();
-}
-
 static void __attribute__((destructor)) library_unloaded(void)
 {
-	process_drain();
+	if (atomic_load(&init_done))
+		process_drain();
 }
 
 /* Under attach_lock. */

@@ -320,6 +320,16 @@ void options_timeouts(int fd, struct description *p)
 		atomic_store(&p->sndtimeo, timeval_nsec(&tv));
 }
 
+void options_clone(struct stack_cx *cx, ref from, ref to)
+{
+	int v;
+
+	for (enum sock_option o = 0; o < SOCK_OPT_COUNT; o++)
+		if (o != SOCK_OPT_RCVBUF && o != SOCK_OPT_SNDBUF && o != SOCK_OPT_MAXSEG &&
+		    o != SOCK_OPT_WINDOW_CLAMP && !sock_get_option(cx, from, o, &v))
+			sock_set_option(cx, to, o, v); /* those that can only be read refuse */
+}
+
 void options_inherit(const struct description *from, struct description *to)
 {
 	atomic_store(&to->rcvtimeo, atomic_load(&from->rcvtimeo));
@@ -545,14 +555,17 @@ int socket_get_option(int fd, ref d, int level, int name, void *value, socklen_t
 	int row = row_find(level, name), v = 0, r = 0;
 	const struct option *o = row < 0 ? NULL : &table[row];
 
+	if (level != SOL_SOCKET && level != IPPROTO_TCP && level != IPPROTO_IP &&
+	    (level != IPPROTO_IPV6 || !p->v6))
+		return -EOPNOTSUPP;
 	if (!len)
 		return -EFAULT;
 	if (*len > INT32_MAX)
 		return -EINVAL;
 	if (p->kind == FD_LISTENER)
 		return get_listener(fd, p, level, name, value, len);
-	if (!o || (level == IPPROTO_IPV6 && !p->v6))
-		return level == IPPROTO_IPV6 && !p->v6 ? -EOPNOTSUPP : -ENOPROTOOPT;
+	if (!o)
+		return -ENOPROTOOPT;
 	switch (o->how) {
 	case CORE:
 	case CORE_BOOL:

@@ -38,9 +38,9 @@ struct plan {
 	struct stack_entry *stack;
 	struct want *want;
 	struct pollfd *kernel;
-	uint32_t *kernel_index;	     /* into the caller's array, per kernel entry */
-	bool has_sets;		     /* a kernel entry is an epoll set with stack members */
-	size_t *pages;		     /* what does not fit into `space`; the first word is the size */
+	uint32_t *kernel_index; /* into the caller's array, per kernel entry */
+	bool has_sets;		/* a kernel entry is an epoll set with stack members */
+	size_t *pages;		/* what does not fit into `space`; the first word is the size */
 	struct waitset *ws;
 	nsec deadline;
 	const sigset_t *mask;
@@ -74,7 +74,8 @@ bool poll_concerns_stack(const struct pollfd *fds, nfds_t nfds)
 
 static int plan_room(struct plan *p)
 {
-	size_t n = p->nfds, each = sizeof *p->stack + sizeof *p->want + sizeof *p->kernel + sizeof *p->kernel_index;
+	size_t n = p->nfds,
+	       each = sizeof *p->stack + sizeof *p->want + sizeof *p->kernel + sizeof *p->kernel_index;
 	uint8_t *at;
 
 	p->stack = p->space.stack;
@@ -120,7 +121,8 @@ static void hold_pages(void *pages)
 /* What a siglongjmp() out of the sleep would leave behind. */
 static void plan_hold(struct plan *p, void *frame)
 {
-	/* each hold counts as one frame deeper than the one before: none of them takes another for a leftover */
+	/* each hold counts as one frame deeper than the one before: none of them takes another for a leftover
+	 */
 	uint8_t *deeper = frame;
 
 	p->hold = -1;
@@ -285,7 +287,8 @@ static int plan_sleep(struct plan *p, struct wait_result *res)
 	return r;
 }
 
-/* One look at everything; publishes if nothing on the stack is ready and may_sleep. Entries ready, or an errno. */
+/* One look at everything; publishes if nothing on the stack is ready and may_sleep. Entries ready, or an
+ * errno. */
 static int plan_look(struct plan *p, bool may_sleep)
 {
 	struct stack_cx *cx = netio_enter(the_stack);
@@ -374,7 +377,8 @@ int stack_poll(struct pollfd *fds, nfds_t nfds, nsec deadline, const sigset_t *m
 	struct rlimit limit;
 	int r;
 
-	if (nfds > 1024 && (nfds > UINT32_MAX / 64 || (getrlimit(RLIMIT_NOFILE, &limit) == 0 && nfds > limit.rlim_cur)))
+	if (nfds > 1024 &&
+	    (nfds > UINT32_MAX / 64 || (getrlimit(RLIMIT_NOFILE, &limit) == 0 && nfds > limit.rlim_cur)))
 		return -EINVAL;
 	if (!memory_readable(fds, nfds * sizeof *fds))
 		return -EFAULT;
@@ -422,7 +426,8 @@ static bool sets_readable(int nfds, const fd_set *r, const fd_set *w, const fd_s
 {
 	size_t n = set_bytes(nfds);
 
-	return (!r || memory_readable(r, n)) && (!w || memory_readable(w, n)) && (!x || memory_readable(x, n));
+	return (!r || memory_readable(r, n)) && (!w || memory_readable(w, n)) &&
+	       (!x || memory_readable(x, n));
 }
 
 /* The next number >= fd that is in any of the sets, or nfds. */

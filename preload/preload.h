@@ -103,8 +103,6 @@ struct description {
 	uint8_t v6only;
 	uint8_t connect_pending;	     /* connect() not yet collected */
 	uint8_t broken;			     /* the stack failed (device gone): every call answers ENETDOWN */
-	int32_t owner;			     /* F_SETOWN */
-	int32_t owner_sig;		     /* F_SETSIG */
 	_Atomic uint64_t rcvtimeo, sndtimeo; /* ns; 0: none */
 	uint64_t cookie;		     /* SO_COOKIE of the placeholder or listener */
 	int32_t kernel_fd;	/* a listener's kernel half: a protected duplicate of ours, so that
@@ -113,6 +111,7 @@ struct description {
 	uint32_t sent_undriven; /* bytes sent since the device was last looked at */
 	uint8_t kernel_turn;	/* a listener's fairness between its two halves */
 	uint32_t forks; /* process.fork_count when it was made */
+	uint16_t local_port; /* of the last connect(): getsockname() shows it after a failure, too */
 	uint64_t hints_set;	/* options recorded for reading back (options.c) */
 	int32_t hints[16];
 };

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "preload/async.h"
 #include "preload/calls.h"
 #include "preload/fdtable.h"
 #include "preload/placeholder.h"
@@ -45,6 +46,7 @@ void process_child(void)
 
 	process.pid = getpid();
 	placeholder_after_fork();
+	async_after_fork();
 	fdtable_after_fork();
 	if (parent) {
 		the_stack = NULL;

@@ -1,7 +1,7 @@
 /*
  * real.c - the real functions behind our wrappers, by dlsym(RTLD_NEXT).
  *
- * Two ways in. real_init(), from the constructor, looks every name up once, so
+ * Two ways in. real_init(), at the first TCP socket, looks every name up once, so
  * that no signal handler and no child of fork() meets the loader's lock later.
  * real_resolve() does it for one name, because wrappers run before any
  * constructor: an allocator's start-up (jemalloc), a sanitizer's, a C++ static

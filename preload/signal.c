@@ -39,9 +39,9 @@
 #include "preload/preload.h"
 #include "preload/wait.h"
 
-#define SIGNAL_MAX   64
+#define SIGNAL_MAX	    64
 #define KERNEL_SIGSET_BYTES 8 /* what the kernel calls a sigset_t; a ucontext holds no more */
-#define HELD_MAX     8
+#define HELD_MAX	    8
 
 struct copy {
 	struct sigaction shown; /* what sigaction() tells the application */
@@ -342,7 +342,8 @@ static int slot_set(int sig, const struct sigaction *act)
 	if (sys.sigaction(sig, NULL, &k) == 0 && is_handler(act)) {
 		c.shown.sa_mask = k.sa_mask;
 		c.shown.sa_restorer = k.sa_restorer;
-		c.shown.sa_flags = (k.sa_flags & ~SA_SIGINFO) | (act->sa_flags & (SA_SIGINFO | (int)SA_RESETHAND));
+		c.shown.sa_flags =
+		    (k.sa_flags & ~SA_SIGINFO) | (act->sa_flags & (SA_SIGINFO | (int)SA_RESETHAND));
 	} else if (!is_handler(act)) {
 		c.shown = k;
 	}

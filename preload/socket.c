@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "preload/address.h"
+#include "preload/async.h"
 #include "preload/fdtable.h"
 #include "preload/socket.h"
 #include "preload/wait.h"
@@ -126,8 +127,8 @@ static void touch(const struct window *w, bool write)
 	}
 }
 
-/* The length of a vector as readv(2) checks it, cut at CALL_MAX. */
-static int64_t vector_length(const struct iovec *iov, int iovcnt)
+/* The length of a vector as readv(2) checks it, cut at CALL_MAX. used: its memory will be touched. */
+static int64_t vector_length(const struct iovec *iov, int iovcnt, bool used)
 {
 	uint64_t total = 0;
 
@@ -140,7 +141,7 @@ static int64_t vector_length(const struct iovec *iov, int iovcnt)
 			return -EINVAL;
 		/* nothing is ever mapped in the first page: the commonest bad pointer is told, not run into
 		 */
-		if (iov[i].iov_len && (uintptr_t)iov[i].iov_base < PAGE_BYTES)
+		if (used && iov[i].iov_len && (uintptr_t)iov[i].iov_base < PAGE_BYTES)
 			return -EFAULT;
 		total += MIN_OF(iov[i].iov_len, CALL_MAX);
 		total = MIN_OF(total, CALL_MAX);
@@ -198,7 +199,7 @@ static void lowat_set(struct description *p, int bytes)
 	netio_leave(the_stack);
 }
 
-static int recv_block(ref d, int flags, int64_t target, nsec *deadline)
+static int recv_block(ref d, int flags, int64_t target, nsec *deadline, bool partial)
 {
 	struct description *p = description_of(d);
 	nsec timeout = atomic_load(&p->rcvtimeo);
@@ -208,7 +209,7 @@ static int recv_block(ref d, int flags, int64_t target, nsec *deadline)
 	if (lowat)
 		lowat_set(p, (int)MIN_OF(target, INT32_MAX));
 	r = socket_block(d, SOCK_IN | SOCK_RDHUP | (flags & MSG_OOB ? SOCK_PRI : 0), -1,
-			 socket_deadline(deadline, timeout), timeout != 0);
+			 socket_deadline(deadline, timeout), timeout || partial);
 	if (lowat)
 		lowat_set(p, p->rcvlowat);
 	return r;
@@ -243,7 +244,7 @@ static int64_t recv_available(struct description *p, const struct iovec *iov, in
 int64_t socket_recv(int fd, ref d, const struct iovec *iov, int iovcnt, int flags)
 {
 	struct description *p = description_of(d);
-	int64_t total = vector_length(iov, iovcnt), done = 0, target, r;
+	int64_t total = vector_length(iov, iovcnt, !(flags & MSG_TRUNC)), done = 0, target, r;
 	nsec deadline = 0;
 	bool ended = false;
 
@@ -272,7 +273,7 @@ int64_t socket_recv(int fd, ref d, const struct iovec *iov, int iovcnt, int flag
 		    flags & (MSG_DONTWAIT | MSG_OOB) ||
 		    atomic_load_explicit(&p->nonblock, memory_order_relaxed))
 			break;
-		r = recv_block(d, flags, target, &deadline);
+		r = recv_block(d, flags, target, &deadline, done > 0);
 		if (r < 0)
 			break;
 	}
@@ -313,7 +314,7 @@ static void sigpipe_raise(void)
 int64_t socket_send(int fd, ref d, const struct iovec *iov, int iovcnt, int flags)
 {
 	struct description *p = description_of(d);
-	int64_t total = vector_length(iov, iovcnt), done = 0, r = 0;
+	int64_t total = vector_length(iov, iovcnt, true), done = 0, r = 0;
 	uint32_t verb = (flags & MSG_OOB ? SOCK_MSG_OOB : 0);
 	nsec deadline = 0, timeout;
 	struct window w;
@@ -385,6 +386,8 @@ int socket_names(ref d, bool peer, struct sockaddr *sa, socklen_t *len)
 		r = sock_names(cx, p->sock, peer ? NULL : &e, peer ? &e : NULL);
 	netio_leave(the_stack);
 	lib_leave();
+	if (!peer && !e.port)
+		e.port = p->local_port;
 	return r ? r : address_copy_out(&e, p->v6, sa, len);
 }
 
@@ -419,12 +422,14 @@ static int set_flag(int fd, unsigned long request, void *arg, _Atomic uint8_t *f
 int socket_ioctl(int fd, ref d, unsigned long request, void *arg)
 {
 	struct description *p = description_of(d);
+	int r;
 
 	switch (request) {
 	case FIONBIO:
 		return set_flag(fd, request, arg, &p->nonblock);
 	case FIOASYNC:
-		return set_flag(fd, request, arg, &p->async);
+		r = set_flag(fd, request, arg, &p->async);
+		return r ? r : async_update(d);
 	}
 	/* A listener is a TCP listener to the kernel, too: its answers are right (EINVAL for SIOCINQ ...). */
 	if (p->kind == FD_STREAM) {
@@ -441,6 +446,6 @@ int socket_ioctl(int fd, ref d, unsigned long request, void *arg)
 	}
 	/* FIOCLEX, owners, SIOCGIF..., and ENOTTY for terminals: the placeholder is a socket and answers so
 	 */
-	int r = sys.ioctl(fd, request, arg);
+	r = sys.ioctl(fd, request, arg);
 	return r < 0 ? -errno : r;
 }

@@ -8,8 +8,8 @@
 
 /*
  * Wait for a held description's socket, inside lib_enter(); a cancellation
- * releases the caller's hold. `limited`: the call has a time-out. 0: look
- * again; -EAGAIN: the time is over; -EINTR. signal(7): a call with a time-out
+ * releases the caller's hold. `limited`: the call has a time-out, or has moved bytes already. 0: look
+ * again; -EAGAIN: the time is over; -EINTR. signal(7): such a call
  * is never restarted.
  */
 int socket_block(ref d, uint32_t events, int kernel_fd, nsec deadline, bool limited);
@@ -41,6 +41,8 @@ const char *options_gather(int fd, struct option_values *v);
 void options_timeouts(int fd, struct description *p);
 /* Give the others to a new stack socket; under the lock. */
 void options_apply(struct stack_cx *cx, struct description *p, const struct option_values *v);
+/* The options of one core socket for another, but for sizes that tune themselves; under the lock. */
+void options_clone(struct stack_cx *cx, ref from, ref to);
 /* A listener's: what an accepted socket inherits in the description. */
 void options_inherit(const struct description *from, struct description *to);
 

@@ -74,14 +74,14 @@ static void summary_say(const char *device, const struct account *a)
 {
 	const struct stack_counters *s = &a->stack;
 
-	log_line("%s: %lu connections opened, %lu accepted, %lu failed, %lu reset", device,
+	log_line("%s: connections: %lu opened, %lu accepted, %lu failed, %lu reset", device,
 		 (unsigned long)s->tcp_active_open, (unsigned long)s->tcp_passive_open,
 		 (unsigned long)s->tcp_attempt_fail, (unsigned long)s->tcp_estab_reset);
-	log_line("received %lu bytes in %lu frames (%lu by the helper thread), sent %lu bytes in %lu",
-		 (unsigned long)a->io.rx_bytes, (unsigned long)(a->io.rx_app + a->io.rx_helper),
-		 (unsigned long)a->io.rx_helper, (unsigned long)a->io.tx_bytes,
-		 (unsigned long)a->io.tx_frames);
-	log_line("%lu segments retransmitted (%lu fast recoveries, %lu time-outs), %lu out of order",
+	log_line("frames: %lu received (%lu by the helper thread) with %lu bytes, %lu sent with %lu bytes",
+		 (unsigned long)(a->io.rx_app + a->io.rx_helper), (unsigned long)a->io.rx_helper,
+		 (unsigned long)a->io.rx_bytes, (unsigned long)a->io.tx_frames,
+		 (unsigned long)a->io.tx_bytes);
+	log_line("segments: %lu retransmitted (%lu fast recoveries, %lu time-outs), %lu out of order",
 		 (unsigned long)s->tcp_retrans, (unsigned long)s->tcp_fast_retrans, (unsigned long)s->tcp_rto,
 		 (unsigned long)s->tcp_ooo);
 	if (a->io.capture_drops)

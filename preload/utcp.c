@@ -19,12 +19,10 @@
 #include <getopt.h>
 #include <limits.h>
 #include <linux/capability.h>
-#include <linux/if_tun.h>
 #include <net/if.h>
 #include <pcap/pcap.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -83,7 +81,7 @@ struct options {
 	char report;	   /* '0' -q, '1', '2' -v */
 };
 
-/* Check a value now, so that the error names the option, and hand it on. */
+/* Check a value now, so that the error names the option, and hand it on (with a variable). */
 static void option_take(const char *option, const char *key, const char *variable, const char *value)
 {
 	static struct config scratch;
@@ -94,15 +92,15 @@ static void option_take(const char *option, const char *key, const char *variabl
 		die(EXIT_USAGE, "%s: empty; write a value or leave the option out", option);
 	if (config_set(&scratch, key, value, option, why, sizeof why))
 		die(EXIT_USAGE, "%s", why);
-	put_env(variable, value);
+	if (variable)
+		put_env(variable, value);
 }
 
 static void rule_take(struct options *o, const char *value)
 {
 	char *joined;
 
-	option_take("--rule", "rule", "UTCP_RULES_CHECKED", value);
-	unsetenv("UTCP_RULES_CHECKED");
+	option_take("--rule", "rule", NULL, value);
 	if (asprintf(&joined, "%s%s%s", o->rules ? o->rules : "", o->rules ? ";" : "", value) < 0)
 		die(EXIT_USAGE, "no memory for the rules; raise the limit on memory");
 	o->rules = joined;
@@ -255,10 +253,9 @@ static bool have_capability(unsigned cap)
 	return syscall(SYS_capget, &h, d) == 0 && d[cap / 32].effective & (1u << cap % 32);
 }
 
-/* An existing TAP is tried; an absent one is not made twice, only the right to make it is looked at. */
-static void check_tap(const char *name)
+/* A TAP that is not there yet is not made twice: only the right to make it is looked at. */
+static void check_new_tap(const char *name)
 {
-	struct ifreq r = {0};
 	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
 
 	if (fd < 0 && (errno == ENOENT || errno == ENODEV || errno == ENXIO))
@@ -266,61 +263,32 @@ static void check_tap(const char *name)
 		    "/dev/net/tun is missing; load it with modprobe tun, or use packet:INTERFACE");
 	if (fd < 0)
 		die(EXIT_USAGE, "/dev/net/tun cannot be opened (%s); run as root", strerror(errno));
-	if (!if_nametoindex(name)) {
-		close(fd);
-		if (!have_capability(CAP_NET_ADMIN))
-			die(EXIT_USAGE,
-			    "no permission to make the TAP %s; run as root, or make it once: "
-			    "ip tuntap add %s mode tap user $USER",
-			    name, name);
-		return;
-	}
-	memcpy(r.ifr_name, name, strlen(name) + 1);
-	r.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
-	if (ioctl(fd, TUNSETIFF, &r) < 0) {
-		switch (errno) {
-		case EBUSY:
-			die(EXIT_USAGE,
-			    "device %s is in use by another program; wait for it or choose another "
-			    "with -d tap:NAME",
-			    name);
-		case EPERM:
-			die(EXIT_USAGE, "no permission to use the TAP %s; run as root or as its owner", name);
-		case EINVAL:
-			die(EXIT_USAGE,
-			    "%s is no TAP that takes one program at a time; choose another with -d", name);
-		default:
-			die(EXIT_USAGE, "the TAP %s cannot be used (%s); choose another with -d", name,
-			    strerror(errno));
-		}
-	}
 	close(fd);
+	if (!have_capability(CAP_NET_ADMIN))
+		die(EXIT_USAGE,
+		    "no permission to make the TAP %s; run as root, or make it once: "
+		    "ip tuntap add %s mode tap user $USER",
+		    name, name);
 }
 
-static void check_packet(const char *name)
-{
-	int fd;
-
-	if (!if_nametoindex(name))
-		die(EXIT_USAGE, "there is no interface %s; see ip link", name);
-	fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
-	if (fd < 0 && errno == EPERM)
-		die(EXIT_USAGE, "no permission to read frames of %s; run as root or with CAP_NET_RAW", name);
-	if (fd < 0)
-		die(EXIT_USAGE, "packet sockets cannot be made (%s); use a TAP", strerror(errno));
-	close(fd);
-}
-
+/* Anything else is opened as the library will, and closed again. */
 static void check_device(const struct config *c)
 {
-	const char *device = c->net.device;
+	static struct netio_config trial;
+	char why[1024] = "it cannot be used; choose another device with -d";
+	struct netio *n;
 
 	if (c->off)
 		return;
-	if (!strncmp(device, "tap:", 4))
-		check_tap(device + 4);
-	else if (!strncmp(device, "packet:", 7))
-		check_packet(device + 7);
+	if (!strncmp(c->net.device, "tap:", 4) && !if_nametoindex(c->net.device + 4)) {
+		check_new_tap(c->net.device + 4);
+		return;
+	}
+	trial = c->net;
+	trial.pcap_path[0] = '\0'; /* the file is not to be begun twice */
+	if (netio_attach(&trial, &n, why, sizeof why))
+		die(EXIT_USAGE, "%s", why);
+	netio_detach(n);
 }
 
 /* ------------------------------------------------------------------ command */

@@ -186,7 +186,8 @@ int thread_watch(struct stack_cx *cx, const struct want *want, int n)
 			return -ENOMEM;
 		for (int i = 0; i < n; i++) {
 			struct watched *w = &t->watched[i];
-			*w = (struct watched){.sock = want[i].sock, .mask = want[i].mask, .key = ++t->next_key};
+			*w = (struct watched){
+			    .sock = want[i].sock, .mask = want[i].mask, .key = ++t->next_key};
 			w->watch = watch_add(cx, waitset_evset(t->ws), w->sock, w->mask, 0, w->key);
 			if (!w->watch)
 				return -ENOMEM;
@@ -365,7 +366,8 @@ int socket_wait(ref s, uint32_t events, int kernel_fd, nsec deadline)
 
 	if (r < 0)
 		return r;
-	/* accept(): one connection wakes one thread, as inet_csk_accept()'s exclusive wait. recv() asks for RDHUP too. */
+	/* accept(): one connection wakes one thread, as inet_csk_accept()'s exclusive wait. recv() asks for
+	 * RDHUP too. */
 	if (events == SOCK_IN)
 		w.want.mask |= EPOLLEXCLUSIVE;
 	w.before = thread_marks.ran;

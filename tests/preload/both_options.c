@@ -50,8 +50,13 @@ static const struct opt opts[] = {
     O(12345, 1, 1),
 };
 
+/* Sizes that nobody set tune themselves: they differ, and may. */
+static bool sizes_set;
+
 static void get(int fd, const struct opt *o)
 {
+	if (!sizes_set && o->level == SOL_SOCKET && (o->name == SO_SNDBUF || o->name == SO_RCVBUF))
+		return;
 	int v = -1;
 	socklen_t len = sizeof v;
 	int r = getsockopt(fd, o->level, o->name, &v, &len);
@@ -68,6 +73,7 @@ static void one(int fd, const struct opt *o)
 	if (o->set == -99)
 		return;
 	int r = setsockopt(fd, o->level, o->name, &o->set, sizeof o->set);
+	sizes_set = sizes_set || o->name == SO_SNDBUF;
 	SAY("  set %-18s to %d: %s", o->text, o->set, r ? strerrorname_np(errno) : "ok");
 	get(fd, o);
 }
@@ -75,7 +81,7 @@ static void one(int fd, const struct opt *o)
 static void special(int fd)
 {
 	struct linger l = {1, 5};
-	struct timeval tv = {2, 345000}, bad = {0, 1000000};
+	struct timeval tv = {2, 340000}, bad = {0, 1000000};
 	char name[32] = "";
 	unsigned char byte = 0;
 	int v;
@@ -165,6 +171,7 @@ int main(void)
 	close(fd);
 	peer("close");
 
+	sizes_set = false;
 	fd = connected();
 	SAY("connected:");
 	for (size_t i = 0; i < sizeof opts / sizeof opts[0]; i++)
@@ -174,6 +181,7 @@ int main(void)
 	close(fd);
 	peer("close");
 
+	sizes_set = false;
 	SAY("accepted:");
 	l = listening(&port, 5);
 	SHOW(setsockopt(l, IPPROTO_TCP, TCP_NODELAY, &v, sizeof v));

@@ -161,8 +161,10 @@ int main(int argc, char **argv)
 		return 1;
 	for (;;) {
 		int c = accept(fd, NULL, NULL);
-		if (c >= 0 && !fork())
+		if (c >= 0 && !fork()) {
+			alarm(60); /* a program that gave up must not leave its server */
 			serve(c, argv[1], argv[2]);
+		}
 		close(c);
 	}
 }

@@ -1,4 +1,5 @@
-/* pthread_cancel of a thread that blocks in recv, accept, poll, select, epoll_wait, send: prompt, nothing held. */
+/* pthread_cancel of a thread that blocks in recv, accept, poll, select, epoll_wait, send: prompt, nothing
+ * held. */
 #include "peer.h"
 #include <sys/select.h>
 
@@ -66,7 +67,10 @@ int main(void)
 			clock_gettime(CLOCK_REALTIME, &ts);
 			ts.tv_sec += 2;
 			int err = pthread_timedjoin_np(t, &r, &ts);
-			printf("%s: %s\n", name[i], err ? "hangs" : r == PTHREAD_CANCELED ? "cancelled" : "returned");
+			printf("%s: %s\n", name[i],
+			       err		       ? "hangs"
+			       : r == PTHREAD_CANCELED ? "cancelled"
+						       : "returned");
 		}
 	send(sock, "ping", 4, 0);
 	ep_show("epoll works", ep, 4, 5000);

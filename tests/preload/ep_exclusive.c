@@ -18,7 +18,8 @@ int main(void)
 
 	for (int i = 0; i < 3; i++) {
 		ep[i] = epoll_create1(0);
-		printf("add %d: %s\n", i, result_text(ep_add(ep[i], l, EPOLLIN | EPOLLEXCLUSIVE, (uint64_t)i)));
+		printf("add %d: %s\n", i,
+		       result_text(ep_add(ep[i], l, EPOLLIN | EPOLLEXCLUSIVE, (uint64_t)i)));
 	}
 	for (long who = 0; who < 3; who++) {
 		pthread_create(&t, NULL, sleeper, (void *)who);

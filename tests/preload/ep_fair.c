@@ -17,7 +17,8 @@ static void flood(int max)
 	for (int k = 0; k < 400; k++) {
 		int n = epoll_wait(ep, e, max, 1000);
 		for (int i = 0; i < n; i++)
-			e[i].data.u64 < 10 ? (seen_socks |= 1 << e[i].data.u64) : (seen_pipes |= 1 << (e[i].data.u64 - 10));
+			e[i].data.u64 < 10 ? (seen_socks |= 1 << e[i].data.u64)
+					   : (seen_pipes |= 1 << (e[i].data.u64 - 10));
 	}
 	printf("max %d: sockets %x pipes %x\n", max, seen_socks, seen_pipes);
 	for (int i = 0; i < 4; i++) {

@@ -18,7 +18,8 @@ static void errors(int ep, int fd)
 	printf("not an epoll: %s\n", result_text(ep_add(p[0], fd, EPOLLIN, 1)));
 	printf("a socket as the set: %s\n", result_text(ep_add(fd, fd, EPOLLIN, 1)));
 	printf("itself: %s\n", result_text(ep_add(ep, ep, EPOLLIN, 1)));
-	printf("exclusive oneshot: %s\n", result_text(ep_add(other, fd, EPOLLIN | EPOLLEXCLUSIVE | EPOLLONESHOT, 1)));
+	printf("exclusive oneshot: %s\n",
+	       result_text(ep_add(other, fd, EPOLLIN | EPOLLEXCLUSIVE | EPOLLONESHOT, 1)));
 	printf("mod to exclusive: %s\n", result_text(ep_mod(ep, fd, EPOLLIN | EPOLLEXCLUSIVE, 1)));
 	printf("add exclusive: %s\n", result_text(ep_add(other, fd, EPOLLIN | EPOLLEXCLUSIVE, 1)));
 	printf("mod of exclusive: %s\n", result_text(ep_mod(other, fd, EPOLLIN, 1)));

@@ -78,8 +78,8 @@ static void before_listen(void)
 
 static void tags(void)
 {
-	static const uint64_t tag[] = {0,	   1,	       UINT64_MAX, UINT64_MAX - 1, UINT64_MAX - 2, 1ull << 32,
-				       2ull << 32, 0xffffffff, 3,	   4,		   5};
+	static const uint64_t tag[] = {
+	    0, 1, UINT64_MAX, UINT64_MAX - 1, UINT64_MAX - 2, 1ull << 32, 2ull << 32, 0xffffffff, 3, 4, 5};
 	int ep = epoll_create1(0), fd = peer_connect("s"), p[2], other = peer_connect("s");
 
 	if (pipe(p) || write(p[1], "x", 1) != 1)

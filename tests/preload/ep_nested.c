@@ -24,7 +24,8 @@ int main(void)
 	send(fd, "1", 1, 0);
 	ep_show("outer wakes", outer, 8, 5000);
 	ep_show("third", third, 8, 0);
-	printf("poll(inner): %s poll(outer): %s\n", bits((uint32_t)poll_one(inner, 0)), bits((uint32_t)poll_one(outer, 0)));
+	printf("poll(inner): %s poll(outer): %s\n", bits((uint32_t)poll_one(inner, 0)),
+	       bits((uint32_t)poll_one(outer, 0)));
 	ep_show("inner", inner, 8, 0);
 	ep_show("outer again", outer, 8, 0);
 	printf("read: %s\n", result_text(read(fd, buf, 64)));

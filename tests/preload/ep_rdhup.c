@@ -3,7 +3,8 @@
 
 int main(void)
 {
-	int ep = epoll_create1(0), a = peer_connect("d100 f s"), b = peer_connect("d100 wx f s"), c = peer_connect("s");
+	int ep = epoll_create1(0), a = peer_connect("d100 f s"), b = peer_connect("d100 wx f s"),
+	    c = peer_connect("s");
 
 	ep_add(ep, a, EPOLLIN | EPOLLRDHUP | EPOLLET, 1);
 	ep_show("peer closed its side", ep, 8, 5000);

@@ -21,7 +21,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define PIECE 65536
+#define PIECE	  65536
 #define LINE_MAX_ 512
 
 static void write_all(int fd, const char *p, size_t n)

@@ -115,9 +115,9 @@ __attribute__((unused)) static const char *bits(uint32_t e)
 	static const struct {
 		uint32_t bit;
 		const char *name;
-	} names[] = {{EPOLLIN, "IN"},	    {EPOLLPRI, "PRI"},	    {EPOLLOUT, "OUT"},	 {EPOLLERR, "ERR"},
-		     {EPOLLHUP, "HUP"},	    {POLLNVAL, "NVAL"},	    {EPOLLRDNORM, "RDN"}, {EPOLLWRNORM, "WRN"},
-		     {EPOLLRDBAND, "RDB"},  {EPOLLWRBAND, "WRB"}, {EPOLLRDHUP, "RDHUP"}};
+	} names[] = {{EPOLLIN, "IN"},	   {EPOLLPRI, "PRI"},	 {EPOLLOUT, "OUT"},    {EPOLLERR, "ERR"},
+		     {EPOLLHUP, "HUP"},	   {POLLNVAL, "NVAL"},	 {EPOLLRDNORM, "RDN"}, {EPOLLWRNORM, "WRN"},
+		     {EPOLLRDBAND, "RDB"}, {EPOLLWRBAND, "WRB"}, {EPOLLRDHUP, "RDHUP"}};
 
 	s[0] = 0;
 	for (unsigned int k = 0; k < sizeof names / sizeof names[0]; k++)

@@ -2,6 +2,9 @@
 #include "peer.h"
 #include <sys/wait.h>
 
+/* siginterrupt() is one of the things to be tested. */
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+
 static volatile int ran, depth, deepest;
 static int sock;
 

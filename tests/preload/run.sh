@@ -26,9 +26,9 @@ compile() {
 	${CC:-gcc} -std=gnu11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Wno-unused-function -pthread -o "$tmp/$1" "$here/$1.c"
 }
 compile both_peer || exit 1
-ip netns exec "$ns" "$tmp/both_peer" 127.0.0.1 127.0.0.1 "$tmp/k.ctl" &
+ip netns exec "$ns" "$tmp/both_peer" 127.0.0.1 127.0.0.1 "$tmp/k.ctl" >"$tmp/peer.log" 2>&1 &
 pids="$pids $!"
-ip netns exec "$ns" "$tmp/both_peer" 10.77.0.1 10.77.0.2 "$tmp/s.ctl" &
+ip netns exec "$ns" "$tmp/both_peer" 10.77.0.1 10.77.0.2 "$tmp/s.ctl" >"$tmp/peer.log" 2>&1 &
 pids="$pids $!"
 compile peer || exit 1
 mkfifo "$tmp/alive" && exec 3<>"$tmp/alive" # peer ends with its input
@@ -45,10 +45,10 @@ for t in "$@"; do
 	t=${t%%:*}
 	compile "$t" || { failed=1; continue; }
 	ip netns exec "$ns" env TEST_OWN=127.0.0.1 TEST_PEER=127.0.0.1 TEST_CONTROL="$tmp/k.ctl" \
-		PEER_ADDR=127.0.0.1 PEER_PORT=7000 $with timeout 60 "$tmp/$t" >"$tmp/$t.kernel" 2>&1
+		PEER_ADDR=127.0.0.1 PEER_PORT=7000 $with timeout 20 "$tmp/$t" >"$tmp/$t.kernel" 2>&1
 	echo "exit $?" >>"$tmp/$t.kernel"
 	ip netns exec "$ns" env TEST_OWN=10.77.0.2 TEST_PEER=10.77.0.1 TEST_CONTROL="$tmp/s.ctl" UTCP_REQUIRE=1 \
-		PEER_ADDR=10.77.0.1 PEER_PORT=7000 $with LD_PRELOAD="$lib" timeout 60 "$tmp/$t" >"$tmp/$t.stack" 2>&1
+		PEER_ADDR=10.77.0.1 PEER_PORT=7000 $with LD_PRELOAD="$lib" timeout 20 "$tmp/$t" >"$tmp/$t.stack" 2>&1
 	echo "exit $?" >>"$tmp/$t.stack"
 	if diff -u "$tmp/$t.kernel" "$tmp/$t.stack" >"$tmp/$t.diff"; then
 		echo "ok   $t ($(wc -l <"$tmp/$t.kernel") lines)"

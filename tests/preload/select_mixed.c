@@ -36,8 +36,8 @@ static void show(const char *what, int a, int b, int ms, const char *sets)
 	n = select(max + 1, strpbrk(sets, "rR") ? fr : NULL, strpbrk(sets, "wW") ? fw : NULL,
 		   strpbrk(sets, "xX") ? fx : NULL, ms < 0 ? NULL : &tv);
 	left = tv.tv_sec * 1000 + tv.tv_usec / 1000;
-	printf("%s: %s a:%c%c%c b:%c%c%c", what, result_text(n), has(a, fr), has(a, fw), has(a, fx), has(b, fr),
-	       has(b, fw), has(b, fx));
+	printf("%s: %s a:%c%c%c b:%c%c%c", what, result_text(n), has(a, fr), has(a, fw), has(a, fx),
+	       has(b, fr), has(b, fw), has(b, fx));
 	printf("%s\n", ms <= 0 ? "" : left == 0 ? " none left" : left < ms ? " time left" : " untouched");
 }
 

@@ -50,7 +50,8 @@ int main(void)
 	sigaction(SIGRTMIN + 3, &a, NULL);
 	sock = peer_connect("e");
 	sigaction(SIGRTMIN + 3, NULL, &seen);
-	printf("sigaction shows our own: %d flags %x\n", seen.sa_sigaction == on_signal, (unsigned)seen.sa_flags);
+	printf("sigaction shows our own: %d flags %x\n", seen.sa_sigaction == on_signal,
+	       (unsigned)seen.sa_flags);
 	sigfillset(&set);
 	pthread_sigmask(SIG_SETMASK, &set, &old);
 	pthread_create(&t, NULL, sender, &self);
@@ -66,7 +67,8 @@ int main(void)
 	long rest = 0, n;
 	while ((n = recv(sock, buf, sizeof buf, 0)) > 0)
 		rest += n;
-	printf("ran %ld bad %ld wrote %s end %s\n", ran, bad, wrote > SIGNALS / 2 ? "most" : "few", result_text(n));
+	printf("ran %ld bad %ld wrote %s end %s\n", ran, bad, wrote > SIGNALS / 2 ? "most" : "few",
+	       result_text(n));
 	printf("progress %s\n", sent > 100 && got > 10 ? "yes" : "no");
 	sigprocmask(SIG_SETMASK, NULL, &set);
 	n = 0;

@@ -88,8 +88,8 @@ static void run(const struct test *t, int flags, int rcvtimeo)
 	ran = 0;
 	k = kill_later(pthread_self(), SIGUSR1, 100);
 	r = t->call();
-	printf("%-8s %-10s %-8s: %s, handler ran %d\n", t->name, flags ? "SA_RESTART" : "-", rcvtimeo ? "timeout" : "-",
-	       result_text(r), ran);
+	printf("%-8s %-10s %-8s: %s, handler ran %d\n", t->name, flags ? "SA_RESTART" : "-",
+	       rcvtimeo ? "timeout" : "-", result_text(r), ran);
 	fflush(stdout);
 	pthread_join(k, NULL);
 	close(ep);
