@@ -172,11 +172,6 @@ static void *driver_main(void *arg)
 	struct netio *n = d->n;
 
 	in_driver = true;
-	d->loop = d->ev.ev_loop_new(EVFLAG_NOENV | EVBACKEND_EPOLL);
-	if (!d->loop) {
-		report("the driver thread has no event loop; raise `ulimit -n`");
-		return NULL;
-	}
 	d->ev.ev_io_start(d->loop, &d->kick);
 	while (!atomic_load(&d->stop)) {
 		uint64_t activity = atomic_load_explicit(&n->activity, memory_order_relaxed);
@@ -221,6 +216,23 @@ static int load_libev(struct driver *d)
 	return 0;
 }
 
+/* libev's calls are internal ones in whichever thread they are made. */
+static int loop_open(struct driver *d)
+{
+	in_driver = true;
+	d->loop = d->ev.ev_loop_new(EVFLAG_NOENV | EVBACKEND_EPOLL);
+	in_driver = false;
+	return d->loop ? 0 : -EMFILE;
+}
+
+static void loop_close(struct driver *d)
+{
+	in_driver = true;
+	if (d->loop)
+		d->ev.ev_loop_destroy(d->loop);
+	in_driver = false;
+}
+
 static int spawn(struct driver *d)
 {
 	uint64_t all = UINT64_MAX, old;
@@ -263,9 +275,13 @@ int netio_start_driver(struct netio *n)
 		ev_io_init(&d->device, on_io, n->dev.fd, EV_READ);
 		ev_io_init(&d->timer, on_io, n->timer_fd, EV_READ);
 		d->kick.data = d->device.data = d->timer.data = d;
-		err = spawn(d);
+		/* Here, not in the thread: by then the application may have taken the last number. */
+		err = loop_open(d);
 	}
+	if (!err)
+		err = spawn(d);
 	if (err) {
+		loop_close(d);
 		if (d->kick_fd >= 0)
 			fds_drop(&d->kick_fd);
 		pages_free(d, sizeof *d);

@@ -56,6 +56,10 @@ int close(int fd)
 	case FD_KERNEL:
 		if (ours(fd))
 			return (int)result(-EBADF, saved_errno);
+		if (UNLIKELY(netio_internal_thread()) && netio_owns_fd(fd)) {
+			netio_unprotect_close(fd); /* libev's own set */
+			return 0;
+		}
 		return REAL(close)(fd);
 	case FD_STREAM:
 		if (!process_is_vfork_child())

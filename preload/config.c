@@ -439,23 +439,37 @@ static int text_parse(struct config *c, const char *path, const char *text, size
 	return err;
 }
 
-/* Read the whole file into buf. Bytes, or a negative errno; FILE_MAX means too long. */
-static int64_t file_read(const char *path, char *buf)
+/* Bytes read into buf, or a negative errno; FILE_MAX means too long. */
+static int64_t file_read(long fd, char *buf)
 {
-	long fd = sys.syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY), n;
 	int64_t got = 0;
+	long n;
 
-	if (fd < 0)
-		return -errno;
 	do {
 		n = sys.syscall(SYS_read, fd, buf + got, FILE_MAX - got);
 		if (n > 0)
 			got += n;
 	} while ((n > 0 && got < FILE_MAX) || (n < 0 && errno == EINTR));
+	return n < 0 ? -errno : got;
+}
+
+static int file_parse(struct config *c, const char *path, long fd, const struct complaint *w)
+{
+	char *buf = mmap(NULL, FILE_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int64_t n;
+	int err;
+
+	if (buf == MAP_FAILED)
+		return bad(w, "no memory to read it; raise the limit on memory");
+	n = file_read(fd, buf);
 	if (n < 0)
-		got = -errno;
-	sys.syscall(SYS_close, fd);
-	return got;
+		err = bad(w, "cannot be read (error %d); make it a readable file", (int)-n);
+	else if (n == FILE_MAX)
+		err = bad(w, "longer than %d bytes; is this a utcp.conf?", FILE_MAX - 1);
+	else
+		err = text_parse(c, path, buf, (size_t)n, w->why, w->len);
+	munmap(buf, FILE_MAX);
+	return err;
 }
 
 /*
@@ -467,28 +481,22 @@ static int file_load(struct config *c, const char *path, bool optional, bool *fo
 		     size_t why_len)
 {
 	struct complaint w = {why, why_len, path};
-	char *buf = mmap(NULL, FILE_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long fd = sys.syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	int err = fd < 0 ? errno : 0;
 	struct stat st;
-	int64_t n;
-	int err;
 
-	if (buf == MAP_FAILED)
-		return bad(&w, "no memory to read it; raise the limit on memory");
-	n = file_read(path, buf);
-	*found = n >= 0;
-	if (n == FILE_MAX)
-		err = bad(&w, "longer than %d bytes; is this a utcp.conf?", FILE_MAX - 1);
-	else if (n >= 0)
-		err = text_parse(c, path, buf, (size_t)n, why, why_len);
-	else if (optional && (n == -ENOENT || n == -ENOTDIR ||
-			      (n == -EACCES && sys.syscall(SYS_newfstatat, AT_FDCWD, path, &st, 0) < 0)))
-		err = 0;
-	else if (n == -ENOENT || n == -ENOTDIR)
-		err = bad(&w, "no such file; correct UTCP_CONF or unset it");
-	else
-		err = bad(&w, "cannot be read (error %d); make it readable or set UTCP_CONF", (int)-n);
-	munmap(buf, FILE_MAX);
-	return err;
+	*found = fd >= 0;
+	if (fd >= 0) {
+		err = file_parse(c, path, fd, &w);
+		sys.syscall(SYS_close, fd);
+		return err;
+	}
+	if (optional && (err == ENOENT || err == ENOTDIR ||
+			 (err == EACCES && sys.syscall(SYS_newfstatat, AT_FDCWD, path, &st, 0) < 0)))
+		return 0;
+	if (err == ENOENT || err == ENOTDIR)
+		return bad(&w, "no such file; correct UTCP_CONF or unset it");
+	return bad(&w, "cannot be read (error %d); make it readable or set UTCP_CONF", err);
 }
 
 /* $dir/file, when $dir is set and absolute (XDG: a relative one is to be ignored). */

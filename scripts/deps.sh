@@ -14,6 +14,8 @@ packages=(
 	iproute2 ethtool tcpdump util-linux procps python3
 	# unmodified programs
 	curl nginx netcat-openbsd netcat-traditional iperf3 redis-tools wrk
+	# libraries that tests preload beside ours
+	libjemalloc2
 )
 for group in "$@"; do
 	case $group in
@@ -84,7 +86,7 @@ printf '#!/bin/sh\n# Of libutcp: no service starts while its packages are instal
 	fail "$policy cannot be written; is /usr writable?"
 chmod 755 "$policy"
 
-echo "deps: installing ${#missing[@]} packages: ${missing[*]}"
+echo "deps: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 apt=(apt-get -qq -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0)
 "${apt[@]}" update >"$log" 2>&1

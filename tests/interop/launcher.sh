@@ -68,7 +68,7 @@ works '' "$UTCP" sh -c 'echo "$UTCP_MTU"'
 # device
 expect 2 'no interface nosuch0' "$UTCP" -d packet:nosuch0 -a 10.0.0.2/24 true
 expect 2 'no address on packet:lo' env -u UTCP_ADDR "$UTCP" -d packet:lo true
-expect 2 'lo is no TAP' "$UTCP" -d tap:lo true
+expect 2 'is no TAP' "$UTCP" -d tap:lo true
 /usr/bin/python3 -c '
 import fcntl, os, struct, time
 f = os.open("/dev/net/tun", os.O_RDWR)
@@ -77,7 +77,7 @@ print("held", flush=True)
 time.sleep(30)' >holder &
 holder=$!
 wait_until 50 "the holder of the device" grep -q held holder
-expect 2 'utcp0 is in use' "$UTCP" true
+expect 2 'utcp0 is in use by' "$UTCP" true
 kill $holder
 wait $holder 2>/dev/null
 works '' "$UTCP" true
@@ -85,7 +85,7 @@ if [ "$(id -u)" = 0 ] && setpriv --reuid=65534 --regid=65534 --clear-groups true
 	nobody=(setpriv --reuid=65534 --regid=65534 --clear-groups --bounding-set=-all)
 	cp "$UTCP" "$BUILD/libutcp.so" .
 	expect 2 'no permission|cannot be opened' "${nobody[@]}" ./utcp -d tap:new0 true
-	expect 2 'no permission' "${nobody[@]}" ./utcp -d packet:utcp0 -a 10.0.0.2/24 true
+	expect 2 'no packet socket' "${nobody[@]}" ./utcp -d packet:utcp0 -a 10.0.0.2/24 true
 	printf 'mtu = 1500\n' >secret.conf
 	chmod 600 secret.conf
 	expect 2 'secret.conf: cannot be read' "${nobody[@]}" env UTCP_CONF="$WORK/secret.conf" ./utcp true

@@ -30,11 +30,11 @@ nc_serves() {
 		fail "the peer saw no orderly end"
 	wait "$SERVER" || fail "nc: status $?"
 	cmp nc.got www/two || fail "what nc received differs"
-	cmp peer.got five || fail "what nc sent differs"
+	same_or_prefix "$mode" || fail "what nc sent differs"
 }
 
 c_nc_openbsd_server() {
-	spy_start nc
+	spy_start ""
 	echo "the server closes its half first"
 	nc_serves sum nc.openbsd -N -l 0.0.0.0 83
 	[ "$(counter PassiveOpens)" = 1 ] || fail "the stack accepted '$(counter PassiveOpens)' connections"
@@ -44,7 +44,7 @@ c_nc_openbsd_server() {
 }
 
 c_nc_traditional_server() {
-	spy_start nc
+	spy_start ""
 	rm -f peer.got nc.got
 	# It leaves 2 s after its input ends, and at once when the client closes its half.
 	"$UTCP" nc.traditional -q 2 -l -p 83 <five >nc.got &
@@ -67,8 +67,9 @@ c_nc_traditional_server() {
 }
 
 c_python_http_server() {
-	spy_start python3
-	serve 8000 /usr/bin/python3 -m http.server 8000 --bind 0.0.0.0 --directory "$WORK/www"
+	spy_start ""
+	# Jobs of a script ignore SIGINT; python ends properly by it.
+	serve 8000 env --default-signal=INT /usr/bin/python3 -m http.server 8000 --bind 0.0.0.0 --directory "$WORK/www"
 	timeout 80 curl -sS -o got "http://$STACK:8000/big" || fail "curl: status $?"
 	cmp got www/big || fail "the bytes differ"
 	# The same listener serves the kernel's addresses.
@@ -78,7 +79,7 @@ c_python_http_server() {
 }
 
 c_iperf3_server() {
-	spy_start iperf3
+	spy_start ""
 	serve 5201 iperf3 -s
 	local how
 	for how in "" "-R" "-P 4"; do
@@ -95,7 +96,7 @@ sys.exit(r["bytes"] < 1000000)' "$how" || fail "iperf3 $how moved next to nothin
 c_nginx_wrk() {
 	nginx_config "$WORK/nginx/stack.conf" 8080
 	chmod -R a+rwX "$WORK/www" "$WORK/nginx"
-	spy_start nginx
+	spy_start ""
 	serve 8080 nginx -p "$WORK" -e "$WORK/nginx/error.log" -c "$WORK/nginx/stack.conf"
 	timeout 30 wrk -t2 -c50 -d4s --timeout 20s "http://$STACK:8080/small" >wrk.out || fail "wrk: status $?"
 	cat wrk.out
@@ -122,7 +123,7 @@ load() { # redis-benchmark arguments
 }
 
 c_redis_benchmark() {
-	spy_start redis
+	spy_start ""
 	redis_start --save ''
 	load -n 20000 -c 50 -t ping,set,get,incr,lpush
 	load -n 20000 -c 50 -P 16 -t set,get
@@ -131,7 +132,7 @@ c_redis_benchmark() {
 }
 
 c_redis_bgsave() {
-	spy_start redis
+	spy_start ""
 	redis_start
 	load -n 5000 -c 20 -d 1000 -r 5000 -t set
 	timeout 60 redis-benchmark -h "$STACK" -p 6379 -q -n 20000 -c 20 -d 1000 -r 5000 -t set,get >under.out 2>&1 &
@@ -148,7 +149,7 @@ c_redis_bgsave() {
 
 # The rule "60 10000" fires 60 s after the start, in the middle of the load.
 c_redis_default_save() {
-	spy_start redis
+	spy_start ""
 	redis_start
 	local end=$((SECONDS + 65))
 	while [ $SECONDS -lt $end ]; do

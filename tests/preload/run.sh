@@ -23,7 +23,7 @@ ip netns add "$ns" && ip -n "$ns" link set lo up &&
 	ip -n "$ns" link set utcp0 up || exit 1
 
 compile() {
-	${CC:-gcc} -std=gnu11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Wno-unused-function -pthread -o "$tmp/$1" "$here/$1.c"
+	${CC:-gcc} ${SAN:-} -std=gnu11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Wno-unused-function -pthread -o "$tmp/$1" "$here/$1.c"
 }
 compile both_peer || exit 1
 ip netns exec "$ns" "$tmp/both_peer" 127.0.0.1 127.0.0.1 "$tmp/k.ctl" >"$tmp/peer.log" 2>&1 &
@@ -48,7 +48,7 @@ for t in "$@"; do
 		PEER_ADDR=127.0.0.1 PEER_PORT=7000 $with timeout 20 "$tmp/$t" >"$tmp/$t.kernel" 2>&1
 	echo "exit $?" >>"$tmp/$t.kernel"
 	ip netns exec "$ns" env TEST_OWN=10.77.0.2 TEST_PEER=10.77.0.1 TEST_CONTROL="$tmp/s.ctl" UTCP_REQUIRE=1 \
-		PEER_ADDR=10.77.0.1 PEER_PORT=7000 $with LD_PRELOAD="$lib" timeout 20 "$tmp/$t" >"$tmp/$t.stack" 2>&1
+		PEER_ADDR=10.77.0.1 PEER_PORT=7000 $with LD_PRELOAD="${UTCP_RUNTIME:+$UTCP_RUNTIME }$lib" timeout 20 "$tmp/$t" >"$tmp/$t.stack" 2>&1
 	echo "exit $?" >>"$tmp/$t.stack"
 	if diff -u "$tmp/$t.kernel" "$tmp/$t.stack" >"$tmp/$t.diff"; then
 		echo "ok   $t ($(wc -l <"$tmp/$t.kernel") lines)"

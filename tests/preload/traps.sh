@@ -1,0 +1,349 @@
+#!/bin/bash
+# traps.sh [CASE...] - the traps that need a situation of their own, each a case below; the others are programs that
+# run.sh compares with the kernel. Where each trap of one process is caught (f: file of this folder, run by run.sh):
+#
+#    1 helper thread in the way      t19_counters; scripts/bench            22 libev, libpcap        t22_libev t22_libpcap
+#    2 lost wake-up                  f: lostwake, also with UTCP_TEST_PAUSE 23 limits, privileges    f: trap_limits; t23_*
+#   11 tags like the application's   f: ep_members (tags)                   26 socket call details   f: both_connect both_life
+#   12 epoll semantics               f: ep_*                                27 all numbers           f: trap_numbers
+#   13 epoll fairness                f: ep_fair                             28 UTCP_REQUIRE          t28_require
+#   14 EINTR, SA_RESTART, time-outs  f: both_signal sig_restart             29 start-up              t29_load t29_kernel_only
+#   15 handlers that do I/O          f: sig_handler_io sig_longjmp          31 the elected waiter    f: elected trap_hog
+#   16 cancellation                  f: cancel                              32 stale deadline        t32_deadline
+#   18 close() under a call, reuse   f: trap_reuse both_life                33 siglongjmp            t33_longjmp; f: sig_longjmp
+#   19 stealing, idle wake-ups       t19_counters t19_idle                  34 children              f: trap_children ep_fork
+#   21 allocators, early code        t21_*                                  35 dup3 over members     f: trap_dup3 both_async
+#                                                                           36 one-shot, no queue    f: resethand trap_pending;
+#                                                                              SIGXFSZ               f: trap_limits (file_size)
+#
+# Counts, bytes, error names and times of a capture are compared, never how long something took.
+set -u
+# shellcheck source=tests/interop/lib.sh
+. "$(dirname "$(readlink -f "$0")")/../interop/lib.sh"
+here=$ROOT/tests/preload
+LIB=$BUILD/libutcp.so
+playground_enter "$@"
+cd "$WORK" || exit 1
+topology_tap
+export PEER_ADDR=$KERNEL PEER_PORT=7000 UTCP_REQUIRE=1
+RUNTIME=${UTCP_RUNTIME:+$UTCP_RUNTIME }
+
+build() { # SOURCE [NAME [FLAGS...]]
+	local source=$1 name=${2:-$1}
+	shift $(($# < 2 ? $# : 2))
+	"${CC:-gcc}" -std=gnu11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Wno-unused-function -pthread -o "$name" "$here/traps/$source.c" "$@" ||
+		fail "$source.c does not compile"
+}
+fail() {
+	printf '%s\n' "$1"
+	exit 1
+}
+# ours COMMAND...: with the library preloaded, in time.
+ours() {
+	timeout 20 env LD_PRELOAD="$RUNTIME$LIB" "$@"
+}
+same() { # WANT GOT
+	[ "$1" = "$2" ] || fail "expected: $1
+      got: $2"
+}
+counter() { # NAME FILE
+	awk -v n="$1" '$1 == n { print $2 }' "$2"
+}
+
+# ------------------------------------------------------------ 19: who takes the frames, who wakes
+
+# One thread: at most one switch a round trip. With others asleep beside it the kernel may elect one of them, which
+# then wakes the right one: at most two. The helper thread takes next to nothing in either case.
+c_t19_counters() {
+	build pingpong
+	local others switches helper app
+	for others in 0 3; do
+		switches=$(UTCP_STATS=$WORK/stats ours ./pingpong 2000 $others) || fail "a round trip failed"
+		helper=$(counter RxFramesHelper stats)
+		app=$(counter RxFramesApp stats)
+		echo "$others silent threads: frames: $app by the application, $helper by the helper; $switches switches"
+		[ "$app" -ge 2000 ] || fail "the application's threads did not take the frames"
+		[ "$helper" -le 20 ] || fail "the helper steals frames from the threads that wait"
+		[ "$switches" -le $((others ? 4200 : 2200)) ] || fail "too many context switches a round trip"
+	done
+}
+
+switches() { # PID: the voluntary ones of all threads so far
+	awk '/^voluntary_ctxt_switches/ { n += $2 } END { print n }' "/proc/$1"/task/*/status
+}
+
+c_t19_idle() {
+	build idle
+	local how pid real before after quiet
+	for how in recv poll epoll sleep; do
+		rm -f out
+		LD_PRELOAD="$RUNTIME$LIB" ./idle $how >out &
+		pid=$!
+		wait_until 50 "traffic" test -s out || fail "no traffic"
+		real=$(cat out)
+		[ -d "/proc/$real/task" ] || fail "no /proc of this process"
+		sleep 0.4
+		quiet=no
+		# the kernel's neighbour may ask for us once in a while: one quiet window of three is enough
+		for _ in 1 2 3; do
+			before=$(switches "$real")
+			sleep 0.5
+			after=$(switches "$real")
+			echo "$how: $((after - before)) wake-ups of $(find "/proc/$real/task" -mindepth 1 -maxdepth 1 | wc -l) threads"
+			[ "$before" != "$after" ] || quiet=yes
+			[ $quiet = no ] || break
+		done
+		end_process $pid
+		[ $quiet = yes ] || fail "an idle process wakes up"
+	done
+}
+
+# ------------------------------------------------------------ 21: who comes first
+
+want_echo='in main 5'
+
+# A preloaded allocator whose first call may come before the loader is done with us, in both orders.
+c_t21_jemalloc() {
+	[ -z "$RUNTIME" ] || return 0 # two allocators in one process
+	local je
+	je=$(ldconfig -p | awk '/libjemalloc\.so\.2/ { print $NF; exit }')
+	[ -n "$je" ] || fail "libjemalloc2 is not installed"
+	build echo
+	same "$want_echo" "$(timeout 20 env LD_PRELOAD="$je $LIB" ./echo 2>&1)"
+	same "$want_echo" "$(timeout 20 env LD_PRELOAD="$LIB $je" ./echo 2>&1)"
+}
+
+c_t21_asan() {
+	[ -z "$RUNTIME" ] || return 0
+	local asan
+	asan=$(gcc -print-file-name=libasan.so)
+	build echo echo_asan -fsanitize=address
+	export ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0
+	same "$want_echo" "$(timeout 20 env LD_PRELOAD="$asan $LIB" ./echo_asan 2>&1)"
+	same "$want_echo" "$(timeout 20 env LD_PRELOAD="$LIB" ./echo_asan 2>&1)"
+}
+
+# A static object's constructor runs before main().
+c_t21_constructor() {
+	local early='before main 5
+in main 5'
+	build echo early -DEARLY
+	same "$early" "$(ours ./early 2>&1)"
+	if command -v g++ >/dev/null; then
+		build echo echo.o -DPART -c
+		g++ -Wall -Wextra -pthread -o early++ "$here/traps/early.cc" echo.o || fail "early.cc does not compile"
+		same "$early" "$(ours ./early++ 2>&1)"
+	fi
+}
+
+# The constructors of a program's libraries run before those of a preloaded one.
+c_t21_library_constructor() {
+	build echo libearly.so -DEARLY -DLIBRARY -shared -fPIC
+	build echo uses -DUSES_LIBRARY -L. -learly -Wl,-rpath,"$WORK"
+	same 'before main 5
+in main 5' "$(ours ./uses 2>&1)"
+}
+
+# ------------------------------------------------------------ 22: the application's own libev and libpcap
+
+c_t22_libev() {
+	build libev_app libev_app -lev
+	same 'children 5, statuses 5, ticks yes, echoes yes, default loop ours' "$(ours ./libev_app 2>&1)"
+}
+
+c_t22_libpcap() {
+	build libpcap_app libpcap_app -lpcap
+	same 'SYNs 3, socket good' "$(UTCP_PCAP=$WORK/both.pcap ours ./libpcap_app utcp0 2>&1)"
+	same 4 "$(tcpdump -nr both.pcap 'tcp dst port 7000 and tcp[tcpflags] & tcp-syn != 0' 2>/dev/null | wc -l)"
+}
+
+# ------------------------------------------------------------ 23: what the stack cannot have
+
+# refused WHY ERROR COMMAND...: under UTCP_REQUIRE=1 the error and one line that says why; without it the kernel
+# serves, with the same line.
+refused() {
+	local why=$1 error=$2 got
+	shift 2
+	got=$(UTCP_REQUIRE=1 ours "$@" 2>err)
+	echo "required: $got; $(cat err)"
+	same "$error" "$got"
+	same 1 "$(grep -c '^utcp: .*; ' err)"
+	grep -qE "^utcp: .*($why)" err || fail "the line does not say: $why"
+	got=$(UTCP_REQUIRE=0 ours "$@" 2>err)
+	echo "not required: $got; $(cat err)"
+	same ok "$got"
+	same 1 "$(grep -c '^utcp: ' err)"
+}
+
+c_t23_no_capability() {
+	build require
+	if [ "$(id -u)" != 0 ] || ! setpriv --reuid=65534 --regid=65534 --clear-groups true 2>/dev/null; then
+		echo "nobody else to be: only root can be somebody without rights"
+		return 0
+	fi
+	cp "$LIB" lib.so
+	chmod 755 . lib.so
+	local nobody=(setpriv --reuid=65534 --regid=65534 --clear-groups --bounding-set=-all)
+	LIB=$WORK/lib.so
+	refused 'no permission|cannot be opened' ENETDOWN "${nobody[@]}" ./require connect "$KERNEL" 7000
+	UTCP_DEV=packet:utcp0 refused 'packet' ENETDOWN "${nobody[@]}" ./require connect "$KERNEL" 7000
+}
+
+c_t23_ulimit() {
+	build require
+	# shellcheck disable=SC2016 # that bash expands
+	local with='ulimit "$1" "$2"; shift 2; exec "$@"'
+	refused 'ulimit -f' ENETDOWN bash -c "$with" - -f 1 ./require connect "$KERNEL" 7000
+	refused 'ulimit -n' ENETDOWN bash -c "$with" - -n 5 ./require connect "$KERNEL" 7000
+	[ -n "$RUNTIME" ] || refused 'ulimit -v' ENETDOWN bash -c "$with" - -v 9000 ./require connect "$KERNEL" 7000
+}
+
+# ------------------------------------------------------------ 28: no silent fallback
+
+c_t28_require() {
+	build require
+	try() { # WANT LINES ENVIRONMENT... -- ARGUMENTS...
+		local want=$1 lines=$2 with=() got
+		shift 2
+		while [ "$1" != -- ]; do
+			with+=("$1")
+			shift
+		done
+		shift
+		got=$(ours env "${with[@]}" ./require "$@" 2>err)
+		echo "${with[*]} $*: $got; $(cat err)"
+		same "$want" "$got"
+		same "$lines" "$(grep -c '^utcp: ' err)"
+	}
+	local gone=(UTCP_DEV=packet:nosuch0)
+	try ok 0 -- connect "$KERNEL" 7000
+	try ENETDOWN 1 "${gone[@]}" -- connect "$KERNEL" 7000
+	try ENETDOWN 1 "${gone[@]}" -- listen 0.0.0.0 0
+	try ok 1 "${gone[@]}" UTCP_REQUIRE=0 -- connect "$KERNEL" 7000
+	try ok 2 "${gone[@]}" UTCP_REQUIRE=0 UTCP_REPORT=1 -- connect "$KERNEL" 7000
+	grep -q 'utcp: 1 connection went to the kernel' err || fail "the fallback is not told"
+	try ok 1 "${gone[@]}" UTCP_REQUIRE=0 -- listen 0.0.0.0 0
+	try ENETUNREACH 0 -- connect 192.0.2.1 7000
+	try ENETUNREACH 0 -- connect 2001:db8::1 7000
+	try ENETDOWN 1 UTCP_ADDR=junk -- connect "$KERNEL" 7000
+	try ok 1 UTCP_ADDR=junk UTCP_REQUIRE=0 -- connect "$KERNEL" 7000
+	# The kernel is the right place: loopback, a rule.
+	try ok 0 -- connect 127.0.0.1 7000
+	try ok 0 "UTCP_RULES=use kernel client 10.77.0.0/24" -- connect "$KERNEL" 7000
+	try ok 0 "UTCP_RULES=use kernel server 0.0.0.0/0" "${gone[@]}" -- listen 0.0.0.0 0
+	# A forked child has no stack; its parent's lives on.
+	try 'ENETDOWN
+parent 1' 0 -- fork "$KERNEL" 7000
+	try 'ok
+parent 1' 0 UTCP_REQUIRE=0 -- fork "$KERNEL" 7000
+}
+
+# ------------------------------------------------------------ 29: what loading costs
+
+# Nothing is made before the first stack socket. Loading itself: to find, map and protect one library, and no more.
+c_t29_load() {
+	build count
+	[ -z "$RUNTIME" ] || return 0
+	./count - /bin/true >plain && ./count "$LIB" /bin/true >loaded || fail "/bin/true fails"
+	local name n more
+	for name in socket clone clone3 memfd_create epoll_create1 timerfd_create eventfd2 rt_sigaction ioctl fcntl write futex; do
+		same "$name $(counter $name plain)" "$name $(counter $name loaded)"
+	done
+	more=$(($(counter all loaded) - $(counter all plain)))
+	n=$(($(counter openat loaded) - $(counter openat plain)))
+	echo "loading takes $more more system calls, $n files"
+	[ "$more" -le 30 ] || fail "loading does more than mapping"
+	[ "$n" -le 3 ] || fail "loading opens more than the library"
+}
+
+c_t29_kernel_only() {
+	build count
+	build kernel_only
+	[ -z "$RUNTIME" ] || return 0
+	# What loading alone takes is known from /bin/true.
+	./count - /bin/true >plain && ./count "$LIB" /bin/true >loaded || fail "/bin/true fails"
+	local load name
+	load=$(($(counter all loaded) - $(counter all plain)))
+	./count - ./kernel_only >plain && ./count "$LIB" ./kernel_only >loaded || fail "the program fails"
+	for name in socket clone clone3 memfd_create epoll_create1 timerfd_create eventfd2 rt_sigaction getpid ioctl fcntl write futex prctl; do
+		same "$name $(counter $name plain)" "$name $(counter $name loaded)"
+	done
+	echo "$(counter all plain) system calls, with the library $(counter all loaded), of which $load for loading"
+	[ $(($(counter all loaded) - $(counter all plain))) -le $((load + 2)) ] ||
+		fail "calls on kernel descriptors cost more system calls"
+}
+
+# ------------------------------------------------------------ 32: a deadline that came after the sleep began
+
+c_t32_deadline() {
+	build blackhole
+	local how
+	for how in waiter nobody; do
+		rm -f out go hole.pcap
+		mkfifo go
+		UTCP_PCAP=$WORK/hole.pcap UTCP_EXIT_DRAIN=0 ours ./blackhole $how <go >out &
+		exec 4>go
+		wait_until 50 "the connection" grep -q ready out || fail "no connection"
+		ip addr del 10.77.0.1/24 dev utcp0
+		echo >&4
+		exec 4>&-
+		wait $!
+		kernel_side utcp0
+		/usr/bin/python3 - hole.pcap $how <<'PYTHON' || fail "retransmissions do not leave on time"
+import struct, sys
+data = open(sys.argv[1], "rb").read()
+unit = {0xA1B23C4D: 1e-9, 0xA1B2C3D4: 1e-6}[struct.unpack("<I", data[:4])[0]]
+times, at = [], 24
+while at + 16 <= len(data):
+    s, f, n, whole = struct.unpack("<IIII", data[at:at + 16])
+    frame = data[at + 16:at + 16 + n]
+    at += 16 + n
+    ip = 14
+    if frame[12:14] == b"\x08\x00" and frame[ip + 9] == 6 and frame[ip + 12:ip + 16] == bytes([10, 77, 0, 2]):
+        tcp = ip + (frame[ip] & 15) * 4
+        if struct.unpack(">H", frame[ip + 2:ip + 4])[0] - (tcp - ip) - (frame[tcp + 12] >> 4) * 4 == 1000:
+            times.append(s + f * unit)
+gaps = [b - a for a, b in zip(times, times[1:])]
+print("%s: gaps of the retransmissions, ms: %s" % (sys.argv[2], " ".join("%.0f" % (g * 1000) for g in gaps)))
+# RFC 6298: doubled each time. The 2.5 s that the program computes have room for three from 200 ms on.
+sys.exit(not (len(gaps) >= 3 and gaps[0] <= 0.4 and all(b <= 2.5 * max(a, 0.2) for a, b in zip(gaps, gaps[1:]))))
+PYTHON
+	done
+}
+
+# ------------------------------------------------------------ 33: out of a wait for ever
+
+c_t33_longjmp() {
+	build longjmp
+	UTCP_STATS=$WORK/stats ours ./longjmp || fail "recv() returned"
+	local helper
+	helper=$(counter RxFramesHelper stats)
+	echo "the helper took $helper frames"
+	[ "$helper" -ge 1 ] || fail "nobody takes the frames after siglongjmp() out of a wait"
+}
+
+# ------------------------------------------------------------ all of them
+
+if [ "${1:-}" = --case ]; then
+	"c_$2"
+	exit
+fi
+"${CC:-gcc}" -std=gnu11 -D_GNU_SOURCE -O1 -pthread -o peer "$here/peer.c" || exit 1
+mkfifo alive && exec 3<>alive # peer ends with its input
+./peer 7000 <alive >peer.out &
+wait_port 7000 || exit 1
+passed=0 failed=0
+[ $# -gt 0 ] || mapfile -t all < <(sed -n 's/^c_\(t[0-9]*[a-z_0-9]*\)() {$/\1/p' "$here/traps.sh")
+[ $# -gt 0 ] || set -- "${all[@]}"
+for name in "$@"; do
+	if (c_"$name") >"$name.log" 2>&1 </dev/null 3>&-; then
+		passed=$((passed + 1))
+		printf '  ok    traps/%s\n' "$name"
+		[ -z "${VERBOSE:-}" ] || sed 's/^/          /' "$name.log"
+	else
+		failed=$((failed + 1))
+		printf '  FAIL  traps/%s\n' "$name"
+		tail -n 25 "$name.log" | sed 's/^/          /'
+	fi
+done
+[ $failed = 0 ] && [ $passed != 0 ]
