@@ -59,8 +59,10 @@ void netio_detach(struct netio *n);
 /* In a fork()ed child: forget the parent's stack without touching it (close nothing that is shared, no
  * frames). */
 void netio_forget_after_fork(struct netio *n);
-/* Finish the capture file (exit paths where netio_detach() does not run). Idempotent. */
+/* Write out what the capture has buffered. */
 void netio_capture_flush(struct netio *n);
+/* Finish the capture file (exit paths where netio_detach() does not run). Idempotent. */
+void netio_capture_end(struct netio *n);
 
 /* Lock; cx->now is the clock. Never blocks on I/O while held. */
 struct stack_cx *netio_enter(struct netio *n);
