@@ -412,7 +412,7 @@ int netio_attach(const struct netio_config *config, struct netio **out, char *wh
 		why_set(why, why_len, "no memory for the stack; raise `ulimit -v`");
 		return -ENOMEM;
 	}
-	n->timer_fd = n->region.fd = n->dev.fd = -1;
+	n->timer_fd = n->region.fd = n->dev.fd = n->dev.claim_fd = -1;
 	memcpy(n->device_name, c.device, sizeof n->device_name);
 	n->spin_ns = (uint32_t)MIN_OF((uint64_t)c.spin_us * NS_PER_US, UINT32_MAX);
 	n->test_pause_us = c.test_pause_us;
@@ -454,6 +454,7 @@ void netio_forget_after_fork(struct netio *n)
 	 */
 	waitsets_free(n, true);
 	fds_drop(&n->dev.fd);
+	fds_drop(&n->dev.claim_fd);
 	fds_drop(&n->timer_fd);
 	fds_drop(&n->region.fd);
 }
@@ -464,6 +465,15 @@ void netio_capture_flush(struct netio *n)
 		return;
 	lock_acquire(n);
 	capture_flush(n->capture);
+	lock_release(n);
+}
+
+void netio_capture_end(struct netio *n)
+{
+	if (n->forgotten || !n->capture)
+		return;
+	lock_acquire(n);
+	capture_end(n->capture);
 	lock_release(n);
 }
 

@@ -109,7 +109,7 @@ struct description {
 				   no number of the application can vanish under a wait; -1: none */
 	int32_t rcvlowat;	/* SO_RCVLOWAT, at least 1 */
 	uint32_t sent_undriven; /* bytes sent since the device was last looked at */
-	uint8_t kernel_turn;	/* a listener's fairness between its two halves */
+	_Atomic uint8_t kernel_turn; /* a listener's fairness between its two halves */
 	uint32_t forks; /* process.fork_count when it was made */
 	uint16_t local_port; /* of the last connect(): getsockname() shows it after a failure, too */
 	uint64_t hints_set;	/* options recorded for reading back (options.c) */

@@ -154,7 +154,7 @@ void process_drain(void)
 	if (the_stack) {
 		drain(the_stack);
 		stats_report(the_stack);
-		netio_capture_flush(the_stack);
+		netio_capture_end(the_stack);
 	}
 	fallback_report();
 	lib_leave();
@@ -165,5 +165,5 @@ void process_drain(void)
 void process_hooks(void)
 {
 	pthread_atfork(before_fork, NULL, process_child);
-	at_quick_exit(process_drain);
+	(void)at_quick_exit(process_drain);
 }
