@@ -142,6 +142,11 @@ static void linger_wait(struct description *p)
 	while (more) {
 		struct stack_cx *cx = netio_enter(the_stack);
 		nsec now = cx->now;
+
+		if (!p->sock) { /* another thread ends the process, and closed it (process_drain) */
+			netio_leave(the_stack);
+			break;
+		}
 		if (!deadline) {
 			deadline = linger_time(cx, p->sock);
 			if (deadline) {
