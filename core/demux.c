@@ -217,6 +217,16 @@ static ref *listen_bucket(const struct stack_cx *cx, uint16_t port)
 	return &table[port & ((1u << st->listen_bucket_bits) - 1)];
 }
 
+/* 0.0.0.0 stands for every IPv4 address, :: for all, or for those of IPv6 alone. */
+static bool any_covers(const struct tcb *t, const struct ipaddr *a)
+{
+	if (!ipaddr_is_any(&t->local.addr))
+		return false;
+	if (ipaddr_is_v4(&t->local.addr))
+		return ipaddr_is_v4(a);
+	return !t->v6only || !ipaddr_is_v4(a);
+}
+
 /* 2: bound to this very address, 1: to any, 0: another port or address. */
 static int listener_score(const struct tcb *t, const struct endpoint *local)
 {
@@ -224,7 +234,7 @@ static int listener_score(const struct tcb *t, const struct endpoint *local)
 		return 0;
 	if (ipaddr_eq(&t->local.addr, &local->addr))
 		return 2;
-	return ipaddr_is_any(&t->local.addr) ? 1 : 0;
+	return any_covers(t, &local->addr) ? 1 : 0;
 }
 
 /* The best listener; among `count` equals the one at position hash % count. */
@@ -280,8 +290,8 @@ static bool listeners_collide(const struct tcb *a, const struct tcb *b)
 {
 	if (a->local.port != b->local.port || (a->reuseport && b->reuseport))
 		return false;
-	return ipaddr_eq(&a->local.addr, &b->local.addr) || ipaddr_is_any(&a->local.addr) ||
-	       ipaddr_is_any(&b->local.addr);
+	return ipaddr_eq(&a->local.addr, &b->local.addr) || any_covers(a, &b->local.addr) ||
+	       any_covers(b, &a->local.addr);
 }
 
 int demux_insert_listener(struct stack_cx *cx, struct tcb *t)

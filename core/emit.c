@@ -43,13 +43,15 @@ static void frame_begin(struct frame_tx *f)
 static int frame_finish(struct stack_cx *cx, struct frame_tx *f, uint32_t header_len,
 			const struct ipaddr *src, const struct ipaddr *dst, uint8_t tos, uint8_t ttl)
 {
+	COUNT_N(cx, tcp_out, f->gso_size ? (f->payload_len + f->gso_size - 1u) / f->gso_size : 1u);
+	if (addr_is_local(cx, dst))
+		return loop_output(cx, f, f->header + IPV4_TRANSPORT_OFFSET, header_len, src, dst, tos);
 	uint16_t sum = csum_tcp_pseudo(src, dst, header_len + f->payload_len);
 
 	memcpy(f->header + IPV4_TRANSPORT_OFFSET + TCP_CHECKSUM_OFFSET, &sum, sizeof sum);
 	f->header_len = (uint16_t)(IPV4_TRANSPORT_OFFSET + header_len);
 	f->csum_start = IPV4_TRANSPORT_OFFSET;
 	f->csum_offset = TCP_CHECKSUM_OFFSET;
-	COUNT_N(cx, tcp_out, f->gso_size ? (f->payload_len + f->gso_size - 1u) / f->gso_size : 1u);
 	return ipv4_output(cx, f, src, dst, IPPROTO_TCP_, tos, ttl);
 }
 

@@ -50,9 +50,9 @@ static void info_times(const struct stack_cx *cx, const struct tcb *t, struct so
 {
 	o->rto = us_of(t->rto_ns);
 	o->ato = t->ato_ms * 1000;
-	o->rtt = us_of(t->srtt_ns);
+	o->rtt = t->srtt_ns ? MAX_OF(us_of(t->srtt_ns), 1u) : 0; /* no time passes within the stack */
 	o->rttvar = us_of(t->rttvar_ns);
-	o->min_rtt = t->min_rtt_ns == NSEC_NEVER ? UINT32_MAX : us_of(t->min_rtt_ns);
+	o->min_rtt = t->min_rtt_ns == NSEC_NEVER ? UINT32_MAX : MAX_OF(us_of(t->min_rtt_ns), 1u);
 	o->rcv_rtt = t->rcv_rtt_us;
 	o->last_data_sent = ms_since(cx, t->last_data_sent);
 	o->last_data_recv = ms_since(cx, t->last_data_recv);
@@ -88,8 +88,6 @@ static void info_totals(const struct tcb *t, struct sock_info *o)
 
 int sock_info(struct stack_cx *cx, ref s, struct sock_info *o)
 {
-	const struct stack_config *c = &stack_of(cx)->config;
-
 	if (!pool_valid(cx, POOL_TCB, s))
 		return -EINVAL;
 	const struct tcb *t = tcb_at(cx, s);
@@ -109,7 +107,7 @@ int sock_info(struct stack_cx *cx, ref s, struct sock_info *o)
 	o->snd_wscale = t->snd_wscale;
 	o->rcv_wscale = t->rcv_wscale;
 	o->rcv_mss = t->rcv_mss;
-	o->pmtu = t->pmtu ? t->pmtu : c->mtu;
+	o->pmtu = t->pmtu ? t->pmtu : route_mtu(cx, &t->remote.addr);
 	o->advmss = t->adv_mss - (t->ts_ok ? 12u : 0u); /* as Linux shows it: without the timestamps */
 	o->reordering = DUP_THRESH;
 	o->rcv_ssthresh = t->rcv_ssthresh;

@@ -317,7 +317,10 @@ static enum verdict step6_urgent(struct stack_cx *cx, struct tcb *t, const struc
  */
 static void text_in_order(struct stack_cx *cx, struct tcb *t, struct segment *s)
 {
-	uint32_t got = (uint32_t)buffer_append_flat(cx, &t->rcvbuf, pool_ref(cx, t), s->data, s->len);
+	uint32_t got = s->len;
+
+	if (!loop_take_chunk(cx, &t->rcvbuf, pool_ref(cx, t), s))
+		got = (uint32_t)buffer_append_flat(cx, &t->rcvbuf, pool_ref(cx, t), s->data, s->len);
 
 	while (got < s->len && reass_prune(cx, t))
 		got += (uint32_t)buffer_append_flat(cx, &t->rcvbuf, pool_ref(cx, t), s->data + got,

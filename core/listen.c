@@ -240,7 +240,7 @@ int sock_listen(struct stack_cx *cx, ref s, const struct endpoint *local, int ba
 		return -EINVAL; /* Linux: the socket is SS_CONNECTED still */
 	if (!local->port)
 		return -EINVAL;
-	if (!ipaddr_is_any(&local->addr) && !addr_is_ours(cx, &local->addr))
+	if (!ipaddr_is_any(&local->addr) && !addr_is_local(cx, &local->addr))
 		return -EADDRNOTAVAIL;
 	t->local = *local;
 	int err = demux_insert_listener(cx, t);

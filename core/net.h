@@ -49,6 +49,7 @@ uint64_t ipaddr_hash(const struct stack_cx *cx, const struct ipaddr *a);
 const char *demux_verify(struct stack_cx *cx);
 const char *pool_verify(struct stack_cx *cx);
 const char *neigh_verify(struct stack_cx *cx);
+const char *loop_verify(struct stack_cx *cx, uint64_t *charged); /* also: what its payloads are charged */
 
 /* stack.c: at the start of a region that is complete. */
 extern const char region_magic[8];

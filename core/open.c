@@ -8,7 +8,7 @@
 /* RFC 9293 MUST-67: from the MTU, whatever options later take. */
 static uint16_t announced_mss(struct stack_cx *cx, const struct tcb *t)
 {
-	uint32_t mss = stack_of(cx)->config.mtu - 40u;
+	uint32_t mss = route_mtu(cx, &t->remote.addr) - 20u - ip_header_len(&t->remote.addr);
 
 	if (t->user_mss)
 		mss = MIN_OF(mss, (uint32_t)t->user_mss);
@@ -113,6 +113,7 @@ static void copy_options(struct tcb *to, const struct tcb *from)
 	to->oobinline = from->oobinline;
 	to->reuseaddr = from->reuseaddr;
 	to->reuseport = from->reuseport;
+	to->v6only = from->v6only;
 	to->tos = from->tos;
 	to->ttl = from->ttl;
 	to->keepcnt = from->keepcnt;
@@ -178,22 +179,36 @@ void tcb_start(struct stack_cx *cx, struct tcb *t, seq32 iss)
 	rcv_init_window(cx, t);
 }
 
+/* Is there a way to the remote end, and may *mine (any: not chosen yet) use it? */
+static int connect_source(struct stack_cx *cx, struct ipaddr *mine, const struct ipaddr *remote)
+{
+	struct ipaddr next_hop;
+	bool local = addr_is_local(cx, remote), any = ipaddr_is_any(mine);
+	int err = local ? 0 : route_lookup(cx, remote, &next_hop); /* MUST-46: no broadcast, no multicast */
+
+	if (err)
+		return err;
+	if (any)
+		*mine = local ? loop_source(remote) : stack_of(cx)->config.addr;
+	else if (!addr_is_local(cx, mine))
+		return -EADDRNOTAVAIL;
+	/* RFC 1122 3.2.1.3 (g): a loopback address never appears outside the host */
+	if ((!local && ipaddr_is_loopback(mine)) || ipaddr_is_v4(mine) != ipaddr_is_v4(remote))
+		return -EINVAL;
+	return 0;
+}
+
 /* Choose both ends. 0, or as sock_connect(). */
 static int connect_addresses(struct stack_cx *cx, struct tcb *t, const struct endpoint *local,
 			     const struct endpoint *remote, struct demux_result *old)
 {
-	struct ipaddr next_hop;
 	struct endpoint mine = *local;
 
 	if (!remote->port)
 		return -EADDRNOTAVAIL;
-	int err = route_lookup(cx, &remote->addr, &next_hop); /* MUST-46: no broadcast, no multicast */
+	int err = connect_source(cx, &mine.addr, &remote->addr);
 	if (err)
 		return err;
-	if (ipaddr_is_any(&mine.addr))
-		mine.addr = stack_of(cx)->config.addr;
-	else if (!addr_is_ours(cx, &mine.addr))
-		return -EADDRNOTAVAIL;
 	if (!mine.port) {
 		err = port_choose(cx, &mine.addr, remote, &mine.port);
 		if (err)

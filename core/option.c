@@ -247,6 +247,9 @@ int sock_set_option(struct stack_cx *cx, ref s, enum sock_option o, int value)
 	case SOCK_OPT_REUSEPORT:
 		t->reuseport = value != 0;
 		return 0;
+	case SOCK_OPT_V6ONLY:
+		t->v6only = value != 0;
+		return 0;
 	default:
 		return set_tcp_option(cx, t, o, value);
 	}
@@ -386,6 +389,9 @@ int sock_get_option(struct stack_cx *cx, ref s, enum sock_option o, int *value)
 		return 0;
 	case SOCK_OPT_REUSEPORT:
 		*value = t->reuseport;
+		return 0;
+	case SOCK_OPT_V6ONLY:
+		*value = t->v6only;
 		return 0;
 	case SOCK_OPT_ACCEPTCONN:
 		*value = t->state == TCPS_LISTEN;

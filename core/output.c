@@ -40,13 +40,10 @@ void output_mark(struct stack_cx *cx, struct tcb *t)
 	st->output_last = r;
 }
 
-void stack_flush(struct stack_cx *cx)
+static void output_round(struct stack_cx *cx)
 {
 	struct stack *st = stack_of(cx);
 
-	if (st->in_flush)
-		return;
-	st->in_flush = true;
 	while (st->output_first) {
 		struct tcb *t = tcb_at(cx, st->output_first);
 
@@ -57,6 +54,20 @@ void stack_flush(struct stack_cx *cx)
 		t->output_queued = false;
 		tcp_output(cx, t);
 	}
+}
+
+/* What stays in the stack arrives between two rounds, and is answered in the next. */
+void stack_flush(struct stack_cx *cx)
+{
+	struct stack *st = stack_of(cx);
+	uint32_t looped = 0;
+
+	if (st->in_flush)
+		return;
+	st->in_flush = true;
+	do {
+		output_round(cx);
+	} while (loop_deliver(cx, &looped));
 	st->in_flush = false;
 }
 
@@ -65,9 +76,10 @@ void stack_flush(struct stack_cx *cx)
 /* RFC 9293 3.7.1, MUST-16: what the peer takes, what the path carries, less our options. */
 void snd_mss_update(struct stack_cx *cx, struct tcb *t)
 {
-	const struct stack_config *c = &stack_of(cx)->config;
-	uint32_t mtu = t->pmtu ? MIN_OF(t->pmtu, c->mtu) : c->mtu;
-	uint32_t mss = MIN_OF((uint32_t)t->peer_mss, MAX_OF(mtu, 40u) - 40u);
+	uint32_t mtu = route_mtu(cx, &t->remote.addr), headers = 20u + ip_header_len(&t->remote.addr);
+	if (t->pmtu)
+		mtu = MIN_OF(t->pmtu, mtu);
+	uint32_t mss = MIN_OF((uint32_t)t->peer_mss, MAX_OF(mtu, headers) - headers);
 
 	if (t->user_mss)
 		mss = MIN_OF(mss, (uint32_t)t->user_mss);

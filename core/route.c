@@ -58,8 +58,8 @@ int route_lookup(struct stack_cx *cx, const struct ipaddr *dst, struct ipaddr *n
 {
 	const struct stack_config *c = &stack_of(cx)->config;
 
-	/* our own address: nothing of this stack comes back from its device */
-	if (!addr_is_unicast_source(cx, dst) || addr_is_ours(cx, dst))
+	/* local addresses: nothing of this stack comes back from its device (loop.c has them) */
+	if ((c->device_caps & DEVICE_NONE) || !addr_is_unicast_source(cx, dst) || addr_is_ours(cx, dst))
 		return -ENETUNREACH;
 	if (addr_is_on_link(cx, dst))
 		*next_hop = *dst;
@@ -68,4 +68,16 @@ int route_lookup(struct stack_cx *cx, const struct ipaddr *dst, struct ipaddr *n
 	else
 		return -ENETUNREACH;
 	return 0;
+}
+
+uint32_t route_mtu(struct stack_cx *cx, const struct ipaddr *dst)
+{
+	if (!addr_is_local(cx, dst))
+		return stack_of(cx)->config.mtu;
+	return ipaddr_is_v4(dst) ? LOOP_MTU : LOOP_MTU + 1; /* lo's 65536: IPv6 does not count its header */
+}
+
+uint32_t ip_header_len(const struct ipaddr *dst)
+{
+	return ipaddr_is_v4(dst) ? 20 : 40;
 }

@@ -61,7 +61,7 @@ static bool addresses_valid(const struct stack_config *c)
 
 	if (!ipaddr_is_v4(&c->addr) || c->prefix_len > 32)
 		return false;
-	if (first == 0 || first == 127 || first >= 224)
+	if (first == 0 || first >= 224 || (first == 127 && !(c->device_caps & DEVICE_NONE)))
 		return false;
 	return ipaddr_is_any(&c->gateway) || (ipaddr_is_v4(&c->gateway) && !ipaddr_eq(&c->gateway, &c->addr));
 }
@@ -125,6 +125,7 @@ uint64_t stack_layout_hash(void)
 				       FIELD(stack, edge_first),
 				       FIELD(stack, timer_root),
 				       FIELD(stack, neigh_buckets),
+				       FIELD(stack, loop_first),
 				       FIELD(stack, in_flush),
 				       FIELD(stack_config, device_caps),
 				       FIELD(stack_config, mem_max),

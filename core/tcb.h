@@ -20,6 +20,8 @@
 
 /* --------------------------------------------------------------- segment */
 
+struct chain; /* chunk.h */
+
 #define TH_FIN 0x01u
 #define TH_SYN 0x02u
 #define TH_RST 0x04u
@@ -47,6 +49,7 @@ struct segment {
 	uint8_t tos;
 	uint16_t gso_size; /* of a received super-segment, else 0 */
 	const uint8_t *data;
+	struct chain *loose; /* looped: the chunk that holds this payload, to be taken (loop.c); or NULL */
 	/* options */
 	bool has_mss, has_wscale, has_sack_permitted, has_ts;
 	uint16_t mss;
@@ -275,6 +278,7 @@ struct tcb {
 	nsec challenge_last;
 
 	/* socket options */
+	bool v6only;
 	bool nodelay, cork, more, keepalive, oobinline, reuseaddr, reuseport, syn_data;
 	uint8_t tos, ttl, keepcnt, syn_retries_opt;
 	uint32_t user_timeout_ms, keepidle_s, keepintvl_s, notsent_lowat, rcvlowat, defer_accept_s;
@@ -371,6 +375,7 @@ struct stack {
 	uint32_t port_cursor; /* RFC 6056 */
 	/* lists */
 	ref edge_first, edge_last, output_first, output_last;
+	ref loop_first, loop_last; /* loop.c */
 	ref timer_root;
 	ref tw_first, tw_last;
 	uint32_t tw_count, orphan_count, tcb_count;
@@ -444,6 +449,20 @@ int ipv4_output(struct stack_cx *cx, struct frame_tx *f, const struct ipaddr *sr
 int route_lookup(struct stack_cx *cx, const struct ipaddr *dst, struct ipaddr *next_hop);
 bool addr_is_ours(struct stack_cx *cx, const struct ipaddr *a);
 bool addr_is_broadcast_or_multicast(struct stack_cx *cx, const struct ipaddr *a);
+/* loop.c: loopback or the stack's own; what a connection to such an address comes from */
+bool addr_is_local(struct stack_cx *cx, const struct ipaddr *a);
+struct ipaddr loop_source(const struct ipaddr *dst);
+#define LOOP_MTU 65535u /* what an IPv4 datagram can hold; Linux's lo has one octet more, to no avail */
+/* A segment to a local address: into the queue. 0, or -ENOBUFS: lost. */
+int loop_output(struct stack_cx *cx, const struct frame_tx *f, const uint8_t *tcp, uint32_t header_len,
+		const struct ipaddr *src, const struct ipaddr *dst, uint8_t tos);
+/* Deliver what is queued now; *budget counts. False: nothing was, or the burst is over. */
+bool loop_deliver(struct stack_cx *cx, uint32_t *budget);
+/* Link the chunk of a looped segment that is all in order into b; false: copy it. */
+bool loop_take_chunk(struct stack_cx *cx, struct buffer *b, ref owner, const struct segment *s);
+/* The MTU between two addresses, and what IP takes of it. */
+uint32_t route_mtu(struct stack_cx *cx, const struct ipaddr *dst);
+uint32_t ip_header_len(const struct ipaddr *dst);
 /* neigh.c */
 int neigh_output(struct stack_cx *cx, struct frame_tx *f,
 		 const struct ipaddr *next_hop); /* fills the Ethernet header */
@@ -481,6 +500,7 @@ uint32_t wire_options_len(const struct wire_options *o);
 /* tcp_input.c (demux of a segment), input.c (RFC 9293 3.10.7) */
 void tcp_input(struct stack_cx *cx, const struct frame_rx *f, const struct ipaddr *src,
 	       const struct ipaddr *dst, uint8_t tos, const uint8_t *tcp, uint32_t len);
+void tcp_dispatch(struct stack_cx *cx, struct segment *s); /* to the socket it is for */
 void segment_arrives(struct stack_cx *cx, struct tcb *t, struct segment *s);
 void listen_segment(struct stack_cx *cx, struct tcb *listener, struct segment *s);
 void timewait_segment(struct stack_cx *cx, struct timewait *w, struct segment *s);

@@ -17,7 +17,7 @@ static bool quote_in_flight(const struct tcb *t, seq32 seq)
 
 static void lower_path_mtu(struct stack_cx *cx, struct tcb *t, uint32_t mtu)
 {
-	uint32_t now = t->pmtu ? t->pmtu : stack_of(cx)->config.mtu, before = snd_mss_of(t);
+	uint32_t now = t->pmtu ? t->pmtu : route_mtu(cx, &t->remote.addr), before = snd_mss_of(t);
 
 	mtu = MAX_OF(mtu, PMTU_FLOOR);
 	if (mtu >= now)

@@ -15,7 +15,7 @@ static void no_socket(struct stack_cx *cx, const struct segment *s)
 		output_rst_for(cx, s);
 }
 
-static void dispatch(struct stack_cx *cx, struct segment *s)
+void tcp_dispatch(struct stack_cx *cx, struct segment *s)
 {
 	struct demux_result to = demux_find(cx, &s->dst, &s->src);
 
@@ -59,5 +59,6 @@ void tcp_input(struct stack_cx *cx, const struct frame_rx *f, const struct ipadd
 		COUNT(cx, tcp_bad_header);
 		return;
 	}
-	dispatch(cx, &s);
+	s.loose = NULL;
+	tcp_dispatch(cx, &s);
 }

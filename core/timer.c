@@ -285,6 +285,8 @@ nsec stack_deadline(struct stack_cx *cx)
 {
 	const struct stack *st = stack_of(cx);
 
+	if (st->loop_first)
+		return cx->now; /* the last flush stopped at its bound, or there was none since */
 	while (st->timer_root) {
 		ref r = st->timer_root;
 		struct timer_node *n = node_at(cx, r);

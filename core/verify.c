@@ -106,15 +106,18 @@ static const char *timers_verify(struct stack_cx *cx)
 
 /* ------------------------------------------------------------------ memory */
 
-/* Everything that a socket owns names a live socket: what does not is a leak. */
+/* Everything that a socket owns names a live socket (or a looped segment): what does not is a leak. */
 static const char *owners_verify(struct stack_cx *cx)
 {
 	static const enum pool_class classes[] = {POOL_CHUNK, POOL_CHUNK_SMALL, POOL_OOO, POOL_SACKBOARD};
 
 	for (size_t i = 0; i < ARRAY_LEN(classes); i++)
-		for (ref r = pool_next(cx, classes[i], REF_NONE); r; r = pool_next(cx, classes[i], r))
-			if (!pool_valid(cx, POOL_TCB, ((const struct pool_head *)pool_at(cx, r))->owner))
+		for (ref r = pool_next(cx, classes[i], REF_NONE); r; r = pool_next(cx, classes[i], r)) {
+			ref owner = ((const struct pool_head *)pool_at(cx, r))->owner;
+
+			if (!pool_valid(cx, POOL_TCB, owner) && !pool_valid(cx, POOL_LOOP, owner))
 				return "memory: an object outlived its socket";
+		}
 	return NULL;
 }
 
@@ -197,8 +200,11 @@ static const char *tcbs_verify(struct stack_cx *cx)
 {
 	const struct stack *st = stack_of(cx);
 	uint32_t orphans = 0;
-	uint64_t charged = 0;
+	uint64_t charged;
+	const char *looped = loop_verify(cx, &charged);
 
+	if (looped)
+		return looped;
 	for (ref r = pool_next(cx, POOL_TCB, REF_NONE); r; r = pool_next(cx, POOL_TCB, r)) {
 		const struct tcb *t = tcb_at(cx, r);
 		const char *broken = tcb_verify(cx, r);

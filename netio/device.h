@@ -2,7 +2,7 @@
  * device.h - what a link must be able to do.
  *
  * Place in the flow: drive.c calls the operations with the region's lock held;
- * dev_tap.c, dev_packet.c and dev_mem.c implement them. None ever blocks.
+ * dev_tap.c, dev_packet.c, dev_mem.c and dev_none.c implement them. None ever blocks.
  */
 #ifndef NETIO_DEVICE_H
 #define NETIO_DEVICE_H
@@ -32,7 +32,7 @@ struct mem_port;
 
 struct device {
 	const struct device_ops *ops;
-	int fd;	       /* readable when a frame waits; -1 once the device failed */
+	int fd;	       /* readable when a frame waits; -1 once the device failed, or without one */
 	uint32_t caps; /* DEVICE_* of the link itself; what is missing is done in software on the way out */
 	uint16_t mtu;
 	uint8_t mac[6];	     /* the stack's */
@@ -60,7 +60,7 @@ struct device_ops {
 	int (*send)(struct device *d, const struct frame_tx *f);
 	void (*close)(struct device *d);
 };
-extern const struct device_ops dev_tap, dev_packet, dev_mem;
+extern const struct device_ops dev_tap, dev_packet, dev_mem, dev_none;
 
 /* The stack's own MAC on this link, by d->ifname, d->peer_mac and the address in c (unless the user gave
  * one). */

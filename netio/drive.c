@@ -298,6 +298,10 @@ static int device_open(struct netio *n, struct netio_config *c, char *why, size_
 	size_t kind_len = colon ? (size_t)(colon - c->device) : 0;
 
 	n->dev.fd = -1;
+	if (strcmp(c->device, dev_none.kind) == 0) {
+		n->dev.ops = &dev_none;
+		return dev_none.open(&n->dev, "", c, why, why_len);
+	}
 	for (unsigned i = 0; colon && i < ARRAY_LEN(device_kinds); i++) {
 		const struct device_ops *ops = device_kinds[i];
 
@@ -308,7 +312,7 @@ static int device_open(struct netio *n, struct netio_config *c, char *why, size_
 		n->dev.ops = ops;
 		return ops->open(&n->dev, colon + 1, c, why, why_len);
 	}
-	why_set(why, why_len, "unknown device '%s'; use tap:NAME or packet:INTERFACE", c->device);
+	why_set(why, why_len, "unknown device '%s'; use tap:NAME, packet:INTERFACE or none", c->device);
 	return -EINVAL;
 }
 
@@ -331,7 +335,8 @@ static int stack_start(struct netio *n, struct netio_config *c, char *why, size_
 	int err;
 
 	/* What the link cannot do is done on the way out (device send), so the core may always leave it. */
-	c->stack.device_caps = DEVICE_TX_CSUM | DEVICE_TX_TSO4 | (n->dev.caps & DEVICE_NO_ARP);
+	c->stack.device_caps =
+	    DEVICE_TX_CSUM | DEVICE_TX_TSO4 | (n->dev.caps & (DEVICE_NO_ARP | DEVICE_NONE));
 	if (RAW3(SYS_getrandom, seed, sizeof seed, 0) != sizeof seed) {
 		why_set(why, why_len, "the kernel gives no random numbers");
 		return -EIO;

@@ -23,8 +23,12 @@ _Noreturn void __chk_fail(void);
 
 ssize_t read(int fd, void *buf, size_t n)
 {
-	if (!fd_is_stack(fd))
-		return REAL(read)(fd, buf, n);
+	if (!fd_is_stack(fd)) {
+		ssize_t r = REAL(read)(fd, buf, n);
+		/* EINVAL is what a placeholder says: dup2() has put a connection there since we looked */
+		if (r >= 0 || errno != EINVAL || !fd_is_stack(fd))
+			return r;
+	}
 	struct iovec iov = {buf, n};
 	/* read(2) of nothing does not wait, recv(2) does */
 	return STACK_CALL(fd, n ? socket_recv(fd, held, &iov, 1, 0) : 0, REAL(read)(fd, buf, n));

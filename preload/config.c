@@ -111,8 +111,10 @@ static int set_device(struct config *c, const struct setting *s, const char *v, 
 
 	(void)s;
 	c->off = strcmp(v, "none") == 0;
-	if (c->off)
+	if (c->off) {
+		memcpy(c->net.device, "none", sizeof "none");
 		return 0;
+	}
 	for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
 		if (!strncmp(v, kinds[i], strlen(kinds[i])))
 			n = strlen(kinds[i]);
@@ -130,7 +132,22 @@ static int set_device(struct config *c, const struct setting *s, const char *v, 
 static void show_device(const struct config *c, const struct setting *s, char *out, size_t len)
 {
 	(void)s;
-	log_format(out, len, "%s", c->off ? "none" : c->net.device);
+	log_format(out, len, "%s", c->net.device);
+}
+
+static int set_loopback(struct config *c, const struct setting *s, const char *v, const struct complaint *w)
+{
+	(void)s;
+	c->loopback = strcmp(v, "stack") == 0;
+	if (!c->loopback && strcmp(v, "kernel") != 0)
+		return bad(w, "'%.32s' is no place for loopback; write stack or kernel", v);
+	return 0;
+}
+
+static void show_loopback(const struct config *c, const struct setting *s, char *out, size_t len)
+{
+	(void)s;
+	log_format(out, len, "%s", c->loopback ? "stack" : "kernel");
 }
 
 /* Usable as one host's own IPv4 address? */
@@ -313,6 +330,7 @@ static void show_rules(const struct config *c, const struct setting *s, char *ou
 
 static const struct setting settings[] = {
     {"dev", "UTCP_DEV", .set = set_device, .show = show_device},
+    {"loopback", "UTCP_LOOPBACK", .set = set_loopback, .show = show_loopback},
     {"addr", "UTCP_ADDR", .set = set_addr, .show = show_addr},
     {"gw", "UTCP_GW", .set = set_gateway, .show = show_gateway},
     {"mac", "UTCP_MAC", .set = set_mac, .show = show_mac},
@@ -538,13 +556,18 @@ static int variable_load(struct config *c, const struct setting *s, char *why, s
 	return v && v[0] ? s->set(c, s, v, &w) : 0;
 }
 
+bool config_no_device(const struct config *c)
+{
+	return strcmp(c->net.device, "none") == 0;
+}
+
 /* netio fills the same default in, and compares it with the addresses of a TAP that exists already. */
 void config_network(const struct config *c, struct ipaddr *addr, uint8_t *prefix_len)
 {
-	bool unset = ipaddr_is_any(&c->net.stack.addr);
+	bool unset = ipaddr_is_any(&c->net.stack.addr), none = config_no_device(c);
 
-	*addr = unset ? ipaddr_v4(10, 77, 0, 2) : c->net.stack.addr;
-	*prefix_len = unset ? 24 : c->net.stack.prefix_len;
+	*addr = !unset ? c->net.stack.addr : none ? ipaddr_v4(127, 0, 0, 1) : ipaddr_v4(10, 77, 0, 2);
+	*prefix_len = none ? 32 : unset ? 24 : c->net.stack.prefix_len; /* nothing is on no link */
 }
 
 /* What only shows once all values are known. */
@@ -556,7 +579,8 @@ static int config_check(struct config *c, char *why, size_t why_len)
 	struct ipaddr addr;
 	uint8_t prefix_len;
 
-	if (c->off)
+	c->off = config_no_device(c) && !c->loopback;
+	if (config_no_device(c))
 		return 0;
 	if (ipaddr_is_any(&s->addr) && !strncmp(c->net.device, "packet:", 7))
 		return bad(

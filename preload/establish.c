@@ -9,7 +9,7 @@
  *   - a connection: every number of the description leaves the kernel's epoll
  *     sets, gets a placeholder by dup3, and enters our lists;
  *   - a listener keeps its real listening socket, which arbitrates the port; on
- *     a wildcard address accept() serves both halves.
+ *     a wildcard or loopback address accept() serves both halves.
  * With UTCP_REQUIRE=1 a fall to the kernel that no rule asked for is an error.
  *
  * The kernel half of a listener is reached through a protected duplicate, so
@@ -41,15 +41,16 @@
 
 struct ipaddr stack_address(void)
 {
-	struct ipaddr a = the_config.net.stack.addr;
+	struct ipaddr a;
 
 	if (the_stack) {
 		lib_enter();
 		a = stack_configuration(netio_enter(the_stack))->addr;
 		netio_leave(the_stack);
 		lib_leave();
-	} else if (ipaddr_is_any(&a)) {
-		a = ipaddr_v4(10, 77, 0, 2);
+	} else {
+		uint8_t prefix_len;
+		config_network(&the_config, &a, &prefix_len);
 	}
 	return a;
 }
@@ -70,8 +71,6 @@ static int decide(bool server, const struct endpoint *e)
 
 	if (the_config.off)
 		return GO_KERNEL;
-	if (!server && ipaddr_is_any(&e->addr))
-		return GO_KERNEL; /* connect() to the wildcard means this host */
 	if (process_config_broken())
 		return fall("the configuration is not usable", -ENETDOWN);
 	if (!policy_use_stack(&the_config, server, e)) {
@@ -217,6 +216,20 @@ static int stream_replace(int fd, ref d)
 
 /* ------------------------------------------------------------ connect */
 
+/* connect() to the wildcard means this host (ip(7)). */
+static int remote_parse(const struct sockaddr *sa, socklen_t len, struct endpoint *e)
+{
+	int r = address_parse(sa, len, e);
+
+	if (r || !ipaddr_is_any(&e->addr))
+		return r;
+	if (ipaddr_is_v4(&e->addr))
+		e->addr = ipaddr_v4(127, 0, 0, 1);
+	else
+		e->addr.b[15] = 1;
+	return 0;
+}
+
 static int stream_connect(ref d, const struct endpoint *local, const struct endpoint *remote)
 {
 	struct description *p = description_of(d);
@@ -284,7 +297,7 @@ static int connect_again(int fd, const struct sockaddr *sa, socklen_t len)
 	if (sa->sa_family == AF_UNSPEC) {
 		r = stream_disconnect(d);
 	} else {
-		r = address_parse(sa, len, &remote);
+		r = remote_parse(sa, len, &remote);
 		if (!r && (sa->sa_family == AF_INET6) != description_of(d)->v6)
 			r = -EAFNOSUPPORT;
 		if (!r && !policy_use_stack(&the_config, false, &remote))
@@ -297,18 +310,26 @@ static int connect_again(int fd, const struct sockaddr *sa, socklen_t len)
 	return r;
 }
 
-/* Where the application bound it. GO_KERNEL: an address of the kernel's. */
-static int connect_local(int fd, struct endpoint *local)
+/* Does the stack answer for it? */
+static bool address_is_local(const struct ipaddr *a)
 {
 	struct ipaddr own;
 
+	return ipaddr_is_loopback(a) || (own = stack_address(), ipaddr_eq(a, &own));
+}
+
+/* Where the application bound it. GO_KERNEL: an address of the kernel's, or one that cannot lead there. */
+static int connect_local(int fd, struct endpoint *local, const struct endpoint *remote)
+{
 	memset(local, 0, sizeof *local);
 	if (!(fd_options(fd) & 1ull << OPTION_BIT_BOUND))
 		return GO_STACK;
 	if (kernel_name(fd, local) < 0)
 		return GO_KERNEL;
-	own = stack_address();
-	if (ipaddr_is_any(&local->addr) || ipaddr_eq(&local->addr, &own))
+	if (ipaddr_is_any(&local->addr))
+		return GO_STACK;
+	if (address_is_local(&local->addr) &&
+	    (!ipaddr_is_loopback(&local->addr) || address_is_local(&remote->addr)))
 		return GO_STACK;
 	return fall("the socket is bound to an address of the kernel", -EADDRNOTAVAIL);
 }
@@ -333,14 +354,14 @@ static int decide_connect(int fd, const struct sockaddr *sa, socklen_t len, stru
 	bool v6 = fd_tcp_is_v6(fd);
 	int r;
 
-	if (address_parse(sa, len, remote) || (sa->sa_family == AF_INET6) != v6)
+	if (remote_parse(sa, len, remote) || (sa->sa_family == AF_INET6) != v6)
 		return GO_KERNEL; /* its errors, and AF_UNSPEC, are the kernel's to give */
-	if (v6 && option_int(fd, IPPROTO_IPV6, IPV6_V6ONLY))
+	if (v6 && ipaddr_is_v4(&remote->addr) && option_int(fd, IPPROTO_IPV6, IPV6_V6ONLY))
 		return GO_KERNEL;
 	r = decide(false, remote);
 	if (r != GO_STACK)
 		return r;
-	r = connect_local(fd, local);
+	r = connect_local(fd, local, remote);
 	if (r != GO_STACK)
 		return r;
 	if (fd_maybe_shared(fd))
@@ -384,12 +405,23 @@ int socket_connect(int fd, const struct sockaddr *sa, socklen_t len)
 
 /* ------------------------------------------------------------ listen */
 
+/* Also where the machine's default says so (net.ipv6.bindv6only). */
+static bool listens_v6only(int fd)
+{
+	return fd_tcp_is_v6(fd) && option_int(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+}
+
 /* The stack's half. The kernel half listens already and owns the port. */
-static int listener_start(ref d, const struct endpoint *local, int backlog)
+static int listener_start(ref d, const struct endpoint *local, int backlog, bool v6only)
 {
 	struct description *p = description_of(d);
 	struct stack_cx *cx = netio_enter(the_stack);
-	int r = p->sock ? sock_listen(cx, p->sock, local, backlog) : -EBADF;
+	int r = -EBADF;
+
+	if (p->sock) {
+		sock_set_option(cx, p->sock, SOCK_OPT_V6ONLY, v6only);
+		r = sock_listen(cx, p->sock, local, backlog);
+	}
 
 	netio_leave(the_stack);
 	return r;
@@ -407,7 +439,7 @@ static int listen_again(int fd, int backlog)
 	r = sys.listen(fd, backlog) ? -errno : kernel_name(fd, &local);
 	if (!r) {
 		lib_enter();
-		r = listener_start(d, &local, backlog);
+		r = listener_start(d, &local, backlog, listens_v6only(fd));
 		lib_leave();
 	}
 	fd_release(d);
@@ -417,21 +449,22 @@ static int listen_again(int fd, int backlog)
 /* Where listen() would listen: an unbound socket takes the wildcard. */
 static int decide_listen(int fd, struct endpoint *local, struct option_values *v)
 {
-	struct ipaddr own;
+	struct endpoint asked;
 	int r;
 
 	if (kernel_name(fd, local))
 		return GO_KERNEL;
+	asked = *local;
 	if (ipaddr_is_any(&local->addr)) {
-		if (fd_tcp_is_v6(fd) && option_int(fd, IPPROTO_IPV6, IPV6_V6ONLY))
+		/* of IPv6 only ::1 is within reach */
+		if (!the_config.loopback && listens_v6only(fd))
 			return GO_KERNEL;
-		local->addr = ipaddr_v4(0, 0, 0, 0);
+		asked.addr = ipaddr_v4(0, 0, 0, 0); /* rules for IPv4 are meant as well */
 	}
-	r = decide(true, local);
+	r = decide(true, &asked);
 	if (r != GO_STACK)
 		return r;
-	own = stack_address();
-	if (!ipaddr_is_any(&local->addr) && !ipaddr_eq(&local->addr, &own))
+	if (!ipaddr_is_any(&local->addr) && !address_is_local(&local->addr))
 		return GO_KERNEL;
 	return convertible(fd, v);
 }
@@ -451,7 +484,7 @@ static int alias_listen(int fd, ref d)
 /* Both halves of a new listener; local->port may still be 0. */
 static int listener_make(int fd, int backlog, struct endpoint *local, const struct option_values *v)
 {
-	bool both = ipaddr_is_any(&local->addr);
+	bool both = ipaddr_is_any(&local->addr) || ipaddr_is_loopback(&local->addr);
 	struct number_list l = {0};
 	struct endpoint bound;
 	ref d;
@@ -467,7 +500,7 @@ static int listener_make(int fd, int backlog, struct endpoint *local, const stru
 	}
 	if (!r) {
 		local->port = bound.port;
-		r = listener_start(d, local, backlog);
+		r = listener_start(d, local, backlog, listens_v6only(fd));
 	}
 	if (!r) {
 		fd_each_tcp_alias(fd, number_collect, &l);

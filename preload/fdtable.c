@@ -156,7 +156,7 @@ static nsec linger_begin(struct description *p)
 	nsec time, deadline;
 
 	netio_drive(the_stack, cx);
-	time = linger_time(cx, p->sock);
+	time = p->sock ? linger_time(cx, p->sock) : 0; /* none: another thread ends the process, and closed it */
 	deadline = time ? cx->now + time : 0;
 	if (deadline)
 		sock_shutdown(cx, p->sock, 1);
@@ -178,7 +178,7 @@ static void linger_wait(struct description *p)
 		while (more) {
 			struct stack_cx *cx = netio_enter(the_stack);
 			netio_drive(the_stack, cx);
-			more = cx->now < deadline && sock_draining(cx, p->sock);
+			more = p->sock && cx->now < deadline && sock_draining(cx, p->sock);
 			if (more)
 				waitset_publish(ws, cx);
 			until = MIN_OF(deadline, cx->now + step);

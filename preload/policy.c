@@ -2,9 +2,10 @@
  * policy.c - stack or kernel? The decision for one connection or listener.
  *
  * The user's rules are asked first, in their order; the first that fits
- * decides. Without one, a client's loopback, multicast and unroutable
- * addresses belong to the kernel, and a server goes to the stack when it listens
- * on every address or on the stack's own. Accepted sockets inherit.
+ * decides. Without one, a client's multicast and unroutable addresses belong to
+ * the kernel, loopback to whom the setting of that name says, and a server goes
+ * to the stack when it listens on every address or on one that clients reach
+ * there. Accepted sockets inherit.
  *
  * Place in the flow: socket.c asks at connect() and listen() (design D4).
  */
@@ -40,12 +41,11 @@ static enum verdict client_verdict(const struct config *c, const struct ipaddr *
 {
 	struct ipaddr own;
 	uint8_t prefix_len;
-	static const struct ipaddr v6_loopback = {{[15] = 1}};
 	const uint8_t *b = a->b + 12;
 
 	/* connect() to the unspecified address means this host (ip(7)). */
-	if (ipaddr_is_any(a) || ipaddr_eq(a, &v6_loopback) || (ipaddr_is_v4(a) && b[0] == 127))
-		return TO_KERNEL_LOOPBACK;
+	if (ipaddr_is_any(a) || ipaddr_is_loopback(a))
+		return c->loopback ? TO_STACK : TO_KERNEL_LOOPBACK;
 	if (!ipaddr_is_v4(a))
 		return a->b[0] == 0xff ? TO_KERNEL_MULTICAST : TO_KERNEL_IPV6;
 	if (b[0] >= 224 && b[0] < 240)
@@ -54,7 +54,7 @@ static enum verdict client_verdict(const struct config *c, const struct ipaddr *
 	if (same_prefix(&own, a, 96u + prefix_len))
 		return TO_STACK;
 	/* 240/4 is reserved, 255.255.255.255 a broadcast: no gateway forwards them. */
-	if (ipaddr_is_any(&c->net.stack.gateway) || b[0] >= 240)
+	if (config_no_device(c) || ipaddr_is_any(&c->net.stack.gateway) || b[0] >= 240)
 		return TO_KERNEL_NO_ROUTE;
 	return TO_STACK;
 }
@@ -67,6 +67,8 @@ static enum verdict server_verdict(const struct config *c, const struct ipaddr *
 	config_network(c, &own, &prefix_len);
 	if (ipaddr_is_any(a) || ipaddr_eq(a, &own))
 		return TO_STACK;
+	if (ipaddr_is_loopback(a))
+		return c->loopback ? TO_STACK : TO_KERNEL_LOOPBACK;
 	return TO_KERNEL_FOREIGN;
 }
 
@@ -77,7 +79,8 @@ static enum verdict decide(const struct config *c, bool server, const struct end
 	for (int i = 0; i < c->rule_count; i++)
 		if (rule_fits(&c->rules[i], server, e)) {
 			/* A rule cannot make the stack speak a protocol that it lacks. */
-			if (c->rules[i].to_stack && !ipaddr_is_v4(&e->addr) && !ipaddr_is_any(&e->addr))
+			if (c->rules[i].to_stack && !ipaddr_is_v4(&e->addr) && !ipaddr_is_any(&e->addr) &&
+			    !ipaddr_is_loopback(&e->addr))
 				return TO_KERNEL_IPV6;
 			return c->rules[i].to_stack ? TO_STACK : TO_KERNEL_BY_RULE;
 		}

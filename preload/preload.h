@@ -263,7 +263,8 @@ struct config {
 	bool require;		/* UTCP_REQUIRE */
 	bool quiet;		/* UTCP_REPORT 0, the library's default; the launcher sets 1 */
 	bool verbose;		/* UTCP_REPORT 2 (-v) */
-	bool off;		/* UTCP_DEV=none: everything to the kernel */
+	bool loopback;		/* UTCP_LOOPBACK=stack: 127.0.0.0/8 and ::1 are the stack's */
+	bool off;		/* UTCP_DEV=none without that: everything to the kernel */
 	char log_path[4096];	/* UTCP_LOG: "" stderr */
 	uint32_t exit_drain_ms; /* UTCP_EXIT_DRAIN */
 	char stats_path[4096];	/* UTCP_STATS: counters written at exit (tests, -v) */
@@ -274,6 +275,8 @@ int config_load(struct config *c, char *why, size_t why_len);
 int config_parse_rules(struct config *c, const char *text, char *why, size_t why_len);
 /* The stack's address and network: 10.77.0.2/24 unless set. */
 void config_network(const struct config *c, struct ipaddr *addr, uint8_t *prefix_len);
+/* UTCP_DEV=none: nothing but what stays inside the stack. */
+bool config_no_device(const struct config *c);
 /* Built-in values; config_load() starts from them. */
 void config_defaults(struct config *c);
 /* One setting by its key in utcp.conf ("dev", "addr" ...). 0 or -EINVAL and why, prefixed by `where`. */
@@ -284,8 +287,8 @@ bool config_show(const struct config *c, int i, const char **key, const char **v
 		 size_t value_len);
 extern struct config the_config;
 
-/* Client: remote. Server: local bind address. True: the stack. Loopback, multicast, unroutable: the kernel by
- * default. */
+/* Client: remote. Server: local bind address. True: the stack. By default loopback, multicast and what is
+ * unroutable are the kernel's. */
 bool policy_use_stack(const struct config *c, bool server, const struct endpoint *e);
 /*
  * Why policy_use_stack() said no: a static text for fallback_note(), or NULL if a rule of the user asked for

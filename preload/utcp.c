@@ -39,10 +39,11 @@ static const char help[] =
     "Usage: utcp [options] command [argument...]\n"
     "Run a command; its TCP runs on a stack of its own instead of the kernel's.\n"
     "\n"
-    "  -d, --device DEV        tap:NAME or packet:INTERFACE (tap:utcp0)\n"
+    "  -d, --device DEV        tap:NAME, packet:INTERFACE or none (tap:utcp0)\n"
     "  -a, --address ADDR/LEN  the stack's own address (10.77.0.2/24)\n"
     "  -g, --gateway ADDR      router to everything outside that network (none)\n"
     "  -c, --congestion-control NAME   cubic or reno (cubic)\n"
+    "      --loopback WHO      stack or kernel: whose are 127.0.0.0/8 and ::1 (kernel)\n"
     "  -w, --write FILE        capture the stack's frames, for tcpdump or Wireshark\n"
     "      --rule RULE         use stack|kernel client|server ADDR/LEN[:PORTS]\n"
     "  -q                      no line at the end about connections that used the kernel\n"
@@ -122,12 +123,13 @@ static void rules_export(const struct options *o)
 
 static void options_read(int argc, char **argv, struct options *o)
 {
-	enum { OPT_RULE = 256, OPT_VERSION };
+	enum { OPT_RULE = 256, OPT_LOOPBACK, OPT_VERSION };
 	static const struct option longs[] = {{"device", required_argument, NULL, 'd'},
 					      {"address", required_argument, NULL, 'a'},
 					      {"gateway", required_argument, NULL, 'g'},
 					      {"write", required_argument, NULL, 'w'},
 					      {"congestion-control", required_argument, NULL, 'c'},
+					      {"loopback", required_argument, NULL, OPT_LOOPBACK},
 					      {"rule", required_argument, NULL, OPT_RULE},
 					      {"quiet", no_argument, NULL, 'q'},
 					      {"verbose", no_argument, NULL, 'v'},
@@ -154,6 +156,9 @@ static void options_read(int argc, char **argv, struct options *o)
 			break;
 		case 'c':
 			option_take("--congestion-control", "cc", "UTCP_CC", optarg);
+			break;
+		case OPT_LOOPBACK:
+			option_take("--loopback", "loopback", "UTCP_LOOPBACK", optarg);
 			break;
 		case OPT_RULE:
 			rule_take(o, optarg);
@@ -278,7 +283,7 @@ static void check_device(const struct config *c)
 	char why[1024] = "it cannot be used; choose another device with -d";
 	struct netio *n;
 
-	if (c->off)
+	if (config_no_device(c))
 		return;
 	if (!strncmp(c->net.device, "tap:", 4) && !if_nametoindex(c->net.device + 4)) {
 		check_new_tap(c->net.device + 4);

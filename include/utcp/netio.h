@@ -31,7 +31,7 @@
 struct netio; /* this process's attachment to one stack */
 
 struct netio_config {
-	char device[64];	   /* "tap:NAME", "packet:IFNAME", "mem:NAME" */
+	char device[64];	   /* "tap:NAME", "packet:IFNAME", "mem:NAME", "none" */
 	struct stack_config stack; /* addr any: 10.77.0.2/24 with a TAP that we create; mac zero: chosen; mtu
 				      0: the device's */
 	bool mtu_set, mac_set;

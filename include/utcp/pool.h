@@ -22,6 +22,7 @@
 	X(OOO, 64)	    /* out-of-order range */                                                         \
 	X(SACKBOARD, 4096)  /* ranges that the peer holds */                                                 \
 	X(NEIGH, 256)	    /* ARP entry */                                                                  \
+	X(LOOP, 192)	    /* a segment from the stack to itself */                                         \
 	X(PENDING, 2048)    /* a frame that waits for its neighbour */                                       \
 	X(DESCRIPTION, 256) /* preload: open file description */                                             \
 	X(EVSET, 192)	    /* netio: a set of watched sockets (epoll set, blocked thread) */                \

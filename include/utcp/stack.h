@@ -52,6 +52,7 @@ int stack_cc_by_name(const char *name, size_t len); /* index, or -ENOENT */
 #define DEVICE_TX_CSUM 1u /* completes partial checksums */
 #define DEVICE_TX_TSO4 2u /* takes IPv4 super-segments */
 #define DEVICE_NO_ARP  4u /* link without neighbours: no Ethernet resolution */
+#define DEVICE_NONE    8u /* no link: only what stays in the stack; addr may be 127.0.0.1 */
 
 /* All sizes in bytes, times in ns. stack_config_defaults() fills in Linux's values. */
 struct stack_config {
@@ -144,13 +145,16 @@ ref sock_create(struct stack_cx *cx);
  * Active open. local->addr any: the stack's own; local->port 0: an ephemeral
  * one (RFC 6056). Sends SYN; returns -EINPROGRESS (the outcome comes as an
  * edge), or -EISCONN, -EALREADY, -EADDRNOTAVAIL (no port left, or the 4-tuple
- * is in use), -EADDRINUSE, -ENETUNREACH (no route, broadcast, multicast), -ENOBUFS.
+ * is in use), -EADDRINUSE, -ENETUNREACH (no route, broadcast, multicast), -EINVAL
+ * (from a loopback address to the outside, or the other family), -ENOBUFS.
+ * 127.0.0.0/8, ::1 and the stack's own address are reached inside the stack.
  * After an outcome by edge, a second call returns 0 once (connected) or the error once, as Linux's.
  */
 int sock_connect(struct stack_cx *cx, ref s, const struct endpoint *local, const struct endpoint *remote);
 
 /*
- * Passive open on local (addr any: every address of the stack). backlog as
+ * Passive open on local (addr 0.0.0.0: every IPv4 address of the stack, loopback
+ * included; `::` every address, without IPv4 if SOCK_OPT_V6ONLY). backlog as
  * listen(2); a second call changes it. 0, -EADDRINUSE, -EISCONN, -EINVAL.
  */
 int sock_listen(struct stack_cx *cx, ref s, const struct endpoint *local, int backlog);
@@ -244,6 +248,7 @@ enum sock_option {
 	SOCK_OPT_TTL,
 	SOCK_OPT_REUSEADDR,
 	SOCK_OPT_REUSEPORT,
+	SOCK_OPT_V6ONLY,     /* a listener on :: takes no IPv4 */
 	SOCK_OPT_ACCEPTCONN, /* get only */
 	SOCK_OPT_INQ,	     /* get only: SIOCINQ, bytes readable now */
 	SOCK_OPT_OUTQ,	     /* get only: SIOCOUTQ, unacknowledged bytes and FIN as Linux counts */
@@ -303,6 +308,8 @@ ref sock_next(struct stack_cx *cx, ref after);
 	X(icmp_echo, "IcmpOutEchoReps", "echo replies sent")                                                 \
 	X(icmp_limited, "IcmpLimited", "replies suppressed by the rate limit")                               \
 	X(icmp_ignored, "IcmpIgnored", "errors whose quote matches no segment in flight")                    \
+	X(loop_segments, "LoopSegs", "segments from the stack to itself")                                    \
+	X(loop_drops, "LoopDrops", "of these, lost or cut for want of memory")                               \
 	X(tcp_in, "InSegs", "TCP segments received")                                                         \
 	X(tcp_out, "OutSegs", "TCP segments sent")                                                           \
 	X(tcp_bad_csum, "InCsumErrors", "TCP checksum errors")                                               \

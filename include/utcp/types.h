@@ -111,6 +111,12 @@ static inline bool ipaddr_is_any(const struct ipaddr *a)
 	static const uint8_t zero[16];
 	return memcmp(a->b, zero, 16) == 0 || (ipaddr_is_v4(a) && memcmp(a->b + 12, zero, 4) == 0);
 }
+/* 127.0.0.0/8 or ::1 */
+static inline bool ipaddr_is_loopback(const struct ipaddr *a)
+{
+	static const struct ipaddr one = {{[15] = 1}};
+	return ipaddr_is_v4(a) ? a->b[12] == 127 : ipaddr_eq(a, &one);
+}
 
 /* One end of a connection; the port is in host byte order. */
 struct endpoint {

@@ -43,6 +43,8 @@ works "utcp $("$UTCP" --version | cut -d' ' -f2)" "$UTCP" --version
 expect 2 'no command' "$UTCP"
 expect 2 "unknown option '-x'" "$UTCP" -x true
 expect 2 "unknown option '--frob'" "$UTCP" --frob true
+expect 2 "'both' is no place for loopback" "$UTCP" --loopback both true
+works '' "$UTCP" -d none --loopback stack true
 expect 2 "'--device' lacks its value" "$UTCP" --device
 expect 2 "'eth0' is no device" "$UTCP" -d eth0 true
 expect 2 'no prefix length' "$UTCP" -a 10.0.0.1 true

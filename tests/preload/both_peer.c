@@ -15,9 +15,10 @@
  *     kick PID SIG      send a signal                keep          forget the current one, leave it open
  */
 #include "both.h"
+#include "inside.h"
 
-static int listener = -1, current = -1, rcvbuf;
-static uint64_t sent, seen;
+STATE int listener = -1, current = -1, rcvbuf;
+STATE uint64_t sent, seen;
 
 static uint8_t pattern(uint64_t at)
 {
@@ -31,7 +32,7 @@ static long do_listen(const char *addr)
 
 	if (listener >= 0)
 		close(listener);
-	listener = socket(AF_INET, SOCK_STREAM, 0);
+	listener = aside(socket(AF_INET, SOCK_STREAM, 0));
 	if (rcvbuf)
 		setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &rcvbuf, sizeof rcvbuf);
 	if (bind(listener, (struct sockaddr *)&sin, sizeof sin) || listen(listener, 16) ||
@@ -107,9 +108,9 @@ static long command(const char *addr, const char *other, const char *line)
 	if (!strcmp(word, "unlisten"))
 		return r = close(listener), listener = -1, r;
 	if (!strcmp(word, "accept"))
-		return take(accept(listener, NULL, NULL));
+		return take(aside(accept(listener, NULL, NULL)));
 	if (!strcmp(word, "connect")) {
-		int fd = socket(AF_INET, SOCK_STREAM, 0);
+		int fd = aside(socket(AF_INET, SOCK_STREAM, 0));
 		return connect_to(fd, other, (int)a) ? (r = -errno, close(fd), r) : take(fd);
 	}
 	if (!strcmp(word, "send"))
@@ -144,27 +145,60 @@ static void serve(int fd, const char *addr, const char *other)
 
 	while (fgets(line, sizeof line, in))
 		dprintf(fd, "%ld\n", command(addr, other, line));
-	_exit(0);
 }
 
-int main(int argc, char **argv)
+static int control_listen(const char *path)
 {
 	struct sockaddr_un sun = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	int fd = aside(socket(AF_UNIX, SOCK_STREAM, 0));
+
+	snprintf(sun.sun_path, sizeof sun.sun_path, "%s", path);
+	unlink(path);
+	return bind(fd, (struct sockaddr *)&sun, sizeof sun) || listen(fd, 16) ? -1 : fd;
+}
+
+#ifdef INSIDE
+static void *serve_inside(void *arg)
+{
+	serve((int)(intptr_t)arg, peer_addr(), own_addr());
+	return NULL;
+}
+
+static void *accept_inside(void *arg)
+{
+	int c, fd = (int)(intptr_t)arg;
+
+	while ((c = aside(accept(fd, NULL, NULL))) >= 0)
+		inside_thread(serve_inside, (void *)(intptr_t)c);
+	return NULL;
+}
+
+__attribute__((constructor)) static void inside(void)
+{
+	int fd = control_listen(getenv("TEST_CONTROL"));
+
+	if (fd >= 0)
+		inside_thread(accept_inside, (void *)(intptr_t)fd);
+}
+#else
+int main(int argc, char **argv)
+{
+	int fd;
 
 	if (argc != 4)
 		return 2;
 	signal(SIGCHLD, SIG_IGN);
-	snprintf(sun.sun_path, sizeof sun.sun_path, "%s", argv[3]);
-	unlink(argv[3]);
-	if (bind(fd, (struct sockaddr *)&sun, sizeof sun) || listen(fd, 16))
+	fd = control_listen(argv[3]);
+	if (fd < 0)
 		return 1;
 	for (;;) {
 		int c = accept(fd, NULL, NULL);
 		if (c >= 0 && !fork()) {
 			alarm(60); /* a program that gave up must not leave its server */
 			serve(c, argv[1], argv[2]);
+			_exit(0);
 		}
 		close(c);
 	}
 }
+#endif

@@ -21,6 +21,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "inside.h"
+
 #define PIECE	  65536
 #define LINE_MAX_ 512
 
@@ -67,7 +69,7 @@ static int call_back(int fd, int port)
 {
 	struct sockaddr_in a;
 	socklen_t len = sizeof a;
-	int back = socket(AF_INET, SOCK_STREAM, 0);
+	int back = aside(socket(AF_INET, SOCK_STREAM, 0));
 
 	getpeername(fd, (struct sockaddr *)&a, &len);
 	a.sin_port = htons((uint16_t)port);
@@ -146,6 +148,33 @@ static void *serve(void *arg)
 	return NULL;
 }
 
+static int listen_on(int port)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+	int l = aside(socket(AF_INET, SOCK_STREAM, 0)), one = 1;
+
+	setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+	return bind(l, (struct sockaddr *)&a, sizeof a) || listen(l, 256) ? -1 : l;
+}
+
+#ifdef INSIDE
+static void *accept_inside(void *arg)
+{
+	int c, l = (int)(intptr_t)arg;
+
+	while ((c = aside(accept(l, NULL, NULL))) >= 0)
+		inside_thread(serve, (void *)(intptr_t)c);
+	return NULL;
+}
+
+__attribute__((constructor)) static void inside(void)
+{
+	int l = listen_on(atoi(getenv("PEER_PORT")));
+
+	if (l >= 0)
+		inside_thread(accept_inside, (void *)(intptr_t)l);
+}
+#else
 static void *end_with_input(void *arg)
 {
 	char c;
@@ -158,15 +187,11 @@ static void *end_with_input(void *arg)
 
 int main(int argc, char **argv)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET};
-	int l, c, one = 1;
+	int l = listen_on(argc > 1 ? atoi(argv[1]) : 7000), c;
 	pthread_t t;
 
-	a.sin_port = htons((uint16_t)(argc > 1 ? atoi(argv[1]) : 7000));
-	l = socket(AF_INET, SOCK_STREAM, 0);
 	signal(SIGPIPE, SIG_IGN);
-	setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-	if (bind(l, (struct sockaddr *)&a, sizeof a) || listen(l, 256)) {
+	if (l < 0) {
 		perror("peer");
 		return 1;
 	}
@@ -179,3 +204,4 @@ int main(int argc, char **argv)
 	}
 	return 0;
 }
+#endif

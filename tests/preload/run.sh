@@ -1,6 +1,7 @@
 #!/bin/sh
-# Runs each program twice, over the kernel's TCP and over the stack, and compares
-# what it printed.   usage: run.sh BUILD-DIRECTORY [PROGRAM[:VARIABLE=VALUE...]...]
+# Runs each program three times, over the kernel's TCP, over the stack, and over the stack's own loopback with
+# both ends in one process, and compares what it printed.
+# usage: run.sh BUILD-DIRECTORY [PROGRAM[:VARIABLE=VALUE...]...]; LEGS="stack loopback" chooses what is compared.
 # Needs root: it works in a network namespace of its own.
 set -u
 build=$1
@@ -31,6 +32,20 @@ pids="$pids $!"
 ip netns exec "$ns" "$tmp/both_peer" 10.77.0.1 10.77.0.2 "$tmp/s.ctl" >"$tmp/peer.log" 2>&1 &
 pids="$pids $!"
 compile peer || exit 1
+legs=${LEGS:-stack loopback}
+for p in both_peer peer; do # the peers as threads of the program (inside.h)
+	${CC:-gcc} ${SAN:-} -std=gnu11 -D_GNU_SOURCE -DINSIDE -O1 -g -Wall -Wextra -Wno-unused-function -pthread -fPIC -shared \
+		-o "$tmp/$p.so" "$here/$p.c" || exit 1
+done
+# Not over loopback: who forks, execs or re-limits itself takes its peer along; who walks over all numbers, or shows
+# them, meets its peer's; ep_halves wants to be called from two worlds.
+inside() {
+	case $1 in
+	both_life | trap_limits | trap_numbers | trap_children | ep_fork | ep_halves) return 1 ;;
+	both_*) echo "$tmp/both_peer.so" ;;
+	*) grep -q both.h "$here/$1.c" && echo "$tmp/both_peer.so" || echo "$tmp/peer.so" ;;
+	esac
+}
 mkfifo "$tmp/alive" && exec 3<>"$tmp/alive" # peer ends with its input
 ip netns exec "$ns" "$tmp/peer" 7000 <"$tmp/alive" >"$tmp/peer.out" &
 pids="$pids $!"
@@ -47,15 +62,28 @@ for t in "$@"; do
 	ip netns exec "$ns" env TEST_OWN=127.0.0.1 TEST_PEER=127.0.0.1 TEST_CONTROL="$tmp/k.ctl" \
 		PEER_ADDR=127.0.0.1 PEER_PORT=7000 $with timeout -k 2 20 "$tmp/$t" >"$tmp/$t.kernel" 2>&1
 	echo "exit $?" >>"$tmp/$t.kernel"
-	ip netns exec "$ns" env TEST_OWN=10.77.0.2 TEST_PEER=10.77.0.1 TEST_CONTROL="$tmp/s.ctl" UTCP_REQUIRE=1 \
-		PEER_ADDR=10.77.0.1 PEER_PORT=7000 $with timeout -k 2 20 env LD_PRELOAD="${UTCP_RUNTIME:+$UTCP_RUNTIME }$lib" "$tmp/$t" >"$tmp/$t.stack" 2>&1
-	echo "exit $?" >>"$tmp/$t.stack"
-	if diff -u "$tmp/$t.kernel" "$tmp/$t.stack" >"$tmp/$t.diff"; then
-		echo "ok   $t ($(wc -l <"$tmp/$t.kernel") lines)"
-	else
-		echo "FAIL $t"
-		cat "$tmp/$t.diff"
-		failed=1
-	fi
+	for leg in $legs; do
+		case $leg in
+		stack)
+			ip netns exec "$ns" env TEST_OWN=10.77.0.2 TEST_PEER=10.77.0.1 TEST_CONTROL="$tmp/s.ctl" \
+				UTCP_REQUIRE=1 PEER_ADDR=10.77.0.1 PEER_PORT=7000 $with \
+				timeout -k 2 20 env LD_PRELOAD="${UTCP_RUNTIME:+$UTCP_RUNTIME }$lib" "$tmp/$t" >"$tmp/$t.$leg" 2>&1
+			;;
+		loopback)
+			peer=$(inside "$t") || continue
+			ip netns exec "$ns" env TEST_OWN=127.0.0.1 TEST_PEER=127.0.0.1 TEST_CONTROL="$tmp/l.ctl" \
+				UTCP_DEV=none UTCP_LOOPBACK=stack UTCP_REQUIRE=1 PEER_ADDR=127.0.0.1 PEER_PORT=7001 $with \
+				timeout -k 2 20 env LD_PRELOAD="${UTCP_RUNTIME:+$UTCP_RUNTIME }$lib $peer" "$tmp/$t" >"$tmp/$t.$leg" 2>&1
+			;;
+		esac
+		echo "exit $?" >>"$tmp/$t.$leg"
+		if diff -u "$tmp/$t.kernel" "$tmp/$t.$leg" >"$tmp/$t.diff"; then
+			echo "ok   $t, $leg ($(wc -l <"$tmp/$t.kernel") lines)"
+		else
+			echo "FAIL $t, $leg"
+			cat "$tmp/$t.diff"
+			failed=1
+		fi
+	done
 done
 exit $failed

@@ -17,10 +17,10 @@ static char dir[64];
 static void environment_clear(void)
 {
 	static const char *const names[] = {
-	    "UTCP_DEV",	    "UTCP_ADDR",	"UTCP_GW",	     "UTCP_MAC",       "UTCP_MTU",
-	    "UTCP_PCAP",    "UTCP_PCAP_FILTER", "UTCP_PCAP_SNAPLEN", "UTCP_CC",	       "UTCP_RULES",
-	    "UTCP_LOG",	    "UTCP_REQUIRE",	"UTCP_CONF",	     "UTCP_STATS",     "UTCP_EXIT_DRAIN",
-	    "UTCP_SPIN_US", "UTCP_TEST_PAUSE",	"UTCP_REPORT",	     "XDG_CONFIG_HOME"};
+	    "UTCP_DEV",	    "UTCP_ADDR",	"UTCP_GW",	     "UTCP_MAC",	"UTCP_MTU",
+	    "UTCP_PCAP",    "UTCP_PCAP_FILTER", "UTCP_PCAP_SNAPLEN", "UTCP_CC",		"UTCP_RULES",
+	    "UTCP_LOG",	    "UTCP_REQUIRE",	"UTCP_CONF",	     "UTCP_STATS",	"UTCP_EXIT_DRAIN",
+	    "UTCP_SPIN_US", "UTCP_TEST_PAUSE",	"UTCP_REPORT",	     "XDG_CONFIG_HOME", "UTCP_LOOPBACK"};
 
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
 		unsetenv(names[i]);
@@ -437,6 +437,59 @@ static void policy_of_servers(void)
 	environment_remove();
 }
 
+static void policy_of_loopback(void)
+{
+	int error = 1;
+
+	environment_clear();
+	CHECK_EQ(load(), 0);
+	CHECK(stack(false, "10.77.0.2", 80)); /* no kernel can answer there */
+	setenv("UTCP_LOOPBACK", "stack", 1);
+	CHECK_EQ(load(), 0);
+	CHECK(stack(false, "127.0.0.1", 80));
+	CHECK(stack(false, "127.1.2.3", 80));
+	CHECK(stack(false, "::1", 80));
+	CHECK(stack(false, "0.0.0.0", 80));
+	CHECK(stack(false, "10.77.0.1", 80));
+	CHECK(stack(true, "127.0.0.1", 80));
+	CHECK(stack(true, "::1", 80));
+	CHECK(stack(true, "::", 80));
+	CHECK(!stack(true, "10.77.0.1", 80));
+	setenv("UTCP_RULES", "use kernel client 127.0.0.0/8:22; use kernel server ::1", 1);
+	CHECK_EQ(load(), 0);
+	CHECK(!stack(false, "127.0.0.1", 22));
+	CHECK(stack(false, "127.0.0.1", 23));
+	CHECK(!stack(true, "::1", 23));
+	setenv("UTCP_RULES", "", 1);
+	setenv("UTCP_DEV", "none", 1); /* nothing but loopback */
+	CHECK_EQ(load(), 0);
+	CHECK(!config.off);
+	CHECK_STR_EQ(config.net.device, "none");
+	CHECK(stack(false, "127.0.0.1", 80));
+	CHECK(stack(true, "0.0.0.0", 80));
+	CHECK(!stack(false, "10.77.0.1", 80));
+	CHECK_STR_EQ(reason(false, "10.77.0.2", &error), "no route in the stack");
+	CHECK_EQ(error, -ENETUNREACH);
+	setenv("UTCP_ADDR", "192.0.2.9/24", 1);
+	CHECK_EQ(load(), 0);
+	CHECK(stack(false, "192.0.2.9", 80));
+	CHECK(!stack(false, "192.0.2.8", 80));
+	setenv("UTCP_LOOPBACK", "kernel", 1);
+	CHECK_EQ(load(), 0);
+	CHECK(config.off);
+	setenv("UTCP_RULES", "use stack client ::1; use stack server 127.0.0.1:80", 1);
+	setenv("UTCP_DEV", "tap:utcp0", 1);
+	CHECK_EQ(load(), 0);
+	CHECK(stack(false, "::1", 80)); /* port by port, without the setting */
+	CHECK(!stack(false, "127.0.0.1", 80));
+	CHECK(stack(true, "127.0.0.1", 80));
+	CHECK(!stack(true, "127.0.0.1", 81));
+	setenv("UTCP_LOOPBACK", "both", 1);
+	CHECK_EQ(load(), -EINVAL);
+	CHECK_STR_EQ(why, "UTCP_LOOPBACK: 'both' is no place for loopback; write stack or kernel");
+	environment_remove();
+}
+
 static void formatting(void)
 {
 	char s[64];
@@ -457,4 +510,5 @@ CHECK_MAIN("config", {"built-in values", defaults}, {"devices", devices}, {"addr
 	   {"never from the current directory", never_the_current_directory},
 	   {"variable before file before built-in value", precedence},
 	   {"values that must fit together", cross_checks}, {"policy of clients", policy_of_clients},
-	   {"policy of servers", policy_of_servers}, {"messages without stdio", formatting})
+	   {"policy of servers", policy_of_servers}, {"policy of loopback", policy_of_loopback},
+	   {"messages without stdio", formatting})

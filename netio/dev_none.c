@@ -1,0 +1,56 @@
+/*
+ * dev_none.c - no device at all: "none". Only the loop inside the stack is
+ * there, so nothing is opened and no capability is needed.
+ *
+ * The stack's address is 127.0.0.1 unless one was given; an address of its own
+ * is reached like loopback, and only from this stack.
+ *
+ * Place in the flow: device.h. With fd at -1 drive.c neither receives nor sends.
+ */
+#include "netio/internal.h"
+
+static int none_open(struct device *d, const char *name, struct netio_config *c, char *why, size_t why_len)
+{
+	(void)name;
+	(void)why;
+	(void)why_len;
+	d->caps = DEVICE_NONE | DEVICE_NO_ARP;
+	d->mtu = 65535;
+	memcpy(d->ifname, "none", sizeof "none");
+	if (ipaddr_is_any(&c->stack.addr)) {
+		c->stack.addr = ipaddr_v4(127, 0, 0, 1);
+		c->stack.prefix_len = 8;
+	}
+	if (!c->mtu_set)
+		c->stack.mtu = d->mtu;
+	device_choose_mac(d, c);
+	return 0;
+}
+
+static int none_recv(struct device *d, uint8_t *buf, struct device_rx *out)
+{
+	(void)d;
+	(void)buf;
+	(void)out;
+	return 0;
+}
+
+static int none_send(struct device *d, const struct frame_tx *f)
+{
+	(void)d;
+	(void)f;
+	return -ENETDOWN;
+}
+
+static void none_close(struct device *d)
+{
+	(void)d;
+}
+
+const struct device_ops dev_none = {
+    .kind = "none",
+    .open = none_open,
+    .recv = none_recv,
+    .send = none_send,
+    .close = none_close,
+};
