@@ -110,8 +110,8 @@ struct description {
 	int32_t rcvlowat;	/* SO_RCVLOWAT, at least 1 */
 	uint32_t sent_undriven; /* bytes sent since the device was last looked at */
 	uint8_t kernel_turn;	/* a listener's fairness between its two halves */
-	uint32_t forks; /* process.fork_count when it was made */
-	uint16_t local_port; /* of the last connect(): getsockname() shows it after a failure, too */
+	uint32_t forks;		/* process.fork_count when it was made */
+	uint16_t local_port;	/* of the last connect(): getsockname() shows it after a failure, too */
 	uint64_t hints_set;	/* options recorded for reading back (options.c) */
 	int32_t hints[16];
 };
@@ -135,6 +135,13 @@ struct description *description_of(ref d);
 /* Bookkeeping after the kernel call succeeded. */
 int fd_install(int fd, enum fd_kind kind, ref description); /* also for FD_TCP (REF_NONE) and FD_EPOLL */
 void fd_forget(int fd);					    /* the number is free or the kernel's now */
+/* The kernel gave this number out just now: what the table may still say of it is stale (calls_number.c). */
+void fd_stale(int fd);
+static inline void fd_fresh(int fd)
+{
+	if (__builtin_expect(fd_kind(fd) != FD_KERNEL, 0))
+		fd_stale(fd);
+}
 /* After dup*(from) gave `to`: `to` means what `from` means. */
 void fd_copy(int from, int to);
 /* Every number of this process that holds description d; calls f for each. */
@@ -213,8 +220,8 @@ int epoll_plain_end(int epfd, struct epoll_event *ev, int n);
 void epoll_created(int epfd);
 void epoll_closing(int epfd); /* the number is about to be closed */
 void epoll_copied(int from, int to);
-/* fd (still a kernel TCP socket) is about to become a stack socket or a listener: take it out of every kernel epoll set
- * into our lists (D4). */
+/* fd (still a kernel TCP socket) is about to become a stack socket or a listener: take it out of every kernel
+ * epoll set into our lists (D4). */
 int epoll_before_replace(int fd);
 int epoll_after_replace(int fd, ref d); /* -> watches on the description's core socket, same masks and data */
 /* The last number of description d in this process goes: drop its memberships. */
