@@ -153,12 +153,34 @@ static int reading(void)
 	return 0;
 }
 
+static void *blocked(void *stream)
+{
+	fgetc(stream);
+	return NULL;
+}
+
+/* A thread waits for input on the connection whose output is still to go. */
+static int with_reader(void)
+{
+	FILE *f = fdopen(connected(), "r"), *out = fdopen(dup(fileno(f)), "w");
+	pthread_t t;
+
+	peer_later("sum 1000000");
+	pthread_create(&t, NULL, blocked, f);
+	nap(100);
+	fprintf(out, "beside a reader");
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	int (*run)(void);
-} cases[] = {{"return", returning}, {"exit", exiting},		 {"two streams", two}, {"wide", wide},
-	     {"large", large},	    {"stdout", standard_output}, {"by hand", by_hand}, {"quick_exit", quick},
-	     {"_exit", immediate},  {"fcloseall", closed_all},	 {"reading", reading}};
+} cases[] = {{"return", returning}, {"exit", exiting},
+	     {"two streams", two},  {"wide", wide},
+	     {"large", large},	    {"stdout", standard_output},
+	     {"by hand", by_hand},  {"quick_exit", quick},
+	     {"_exit", immediate},  {"fcloseall", closed_all},
+	     {"reading", reading},  {"a reader beside", with_reader}};
 
 int main(void)
 {

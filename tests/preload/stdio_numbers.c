@@ -101,6 +101,67 @@ static void terminal(void)
 	close(fd);
 }
 
+/* A connection on 0, 1 and 2, as a service has it. */
+static void put_on_standard(void)
+{
+	int fd = connected();
+
+	for (int i = 0; i < 3; i++)
+		dup2(fd, i);
+	close(fd);
+}
+
+/* daemon() and forkpty() in a process of its own, which tells through a pipe what its fd 1 is. */
+static void forked(const char *name, int (*call)(int report))
+{
+	int report[2], status;
+	char text[128] = "";
+	pid_t pid;
+
+	fflush(stdout);
+	if (pipe(report))
+		exit(1);
+	pid = fork();
+	if (!pid) {
+		close(report[0]);
+		put_on_standard();
+		_exit(call(report[1]));
+	}
+	close(report[1]);
+	waitpid(pid, &status, 0);
+	for (ssize_t n, at = 0; (n = read(report[0], text + at, sizeof text - 1 - at)) > 0;)
+		at += n;
+	close(report[0]);
+	SAY("-- %s: status %d\n%s", name, WEXITSTATUS(status), text);
+}
+
+static int as_daemon(int report)
+{
+	ssize_t n;
+
+	if (daemon(1, 0))
+		return 1;
+	n = write(1, "nowhere", 7);
+	dprintf(report, "wrote %zd, read %zd", n, read(0, &n, 1));
+	return 0;
+}
+
+static int on_pty(int report)
+{
+	int terminal;
+	char text[64] = "";
+	pid_t pid = forkpty(&terminal, NULL, NULL, NULL);
+
+	if (!pid) {
+		ssize_t n = write(1, "hello\n", 6);
+		_exit(n == 6 && isatty(0) ? 0 : 2);
+	}
+	int status, n = (int)read(terminal, text, sizeof text - 1);
+	waitpid(pid, &status, 0);
+	dprintf(report, "%d %.5s, child %d, ours %zd", n, text, WEXITSTATUS(status), write(1, "own", 3));
+	return 0;
+}
+
 static void movers(void)
 {
 	int fd = connected(), pair[2], file = memfd_create("f", 0);
@@ -168,6 +229,8 @@ int main(void)
 	setenv("UTCP_LOG", "/dev/null", 1); /* it tells of what only the stack refuses */
 	hidden_close = (int (*)(int))dlsym(libc, "close");
 	control_open();
+	forked("daemon", as_daemon);
+	forked("forkpty", on_pty);
 	unseen();
 	movers();
 	asynchronous();

@@ -272,6 +272,35 @@ static void descriptors(void)
 	SHOW(dprintf(fd, "closed"));
 }
 
+static void *read_one(void *f)
+{
+	return (void *)(long)fgetc(f);
+}
+
+/* A thread that waits in a stream is cancelled: the stream is free again and goes on. */
+static void cancelled(void)
+{
+	FILE *f = fdopen(connected(), "r+");
+	void *end;
+	pthread_t t;
+
+	SAY("-- cancelled");
+	pthread_create(&t, NULL, read_one, f);
+	nap(100);
+	SHOW(ftrylockfile(f) != 0);
+	SHOW(pthread_cancel(t));
+	SHOW(pthread_join(t, &end));
+	SHOW(end == PTHREAD_CANCELED);
+	SHOW(ftrylockfile(f));
+	funlockfile(f);
+	peer("send 2");
+	SHOW(fgetc(f));
+	SHOW(fgetc(f));
+	SHOW(fputs("after", f) >= 0);
+	SHOW(fclose(f));
+	SHOW(peer("sum 100"));
+}
+
 int main(void)
 {
 	int f = mkstemp(path);
@@ -294,6 +323,7 @@ int main(void)
 		borrowed();
 	}
 	descriptors();
+	cancelled();
 	unlink(path);
 	return 0;
 }
