@@ -1,13 +1,14 @@
 /*
  * calls_number.c - wrappers: calls that hand out, or take, numbers inside libc.
  *
- * Every close is seen (close(), its kin, streams, dup2(), freopen(), and the
- * calls below), so a number that the kernel gives out can have no live entry. Should one have it
- * all the same - closed by a system call of the program's own -, then it means something
- * else now: the entry is treated as closed, before the newcomer's bytes can go
- * into a connection (fd_fresh()). socket(), accept(), dup() and epoll_create() ask
- * in their own wrappers. The open() family asks only in a build with -DUTCP_GUARD,
- * which also tells of every such entry: the tests run with it, a release pays nothing.
+ * Every close is seen (close() and its kin, streams, dup2(), freopen(), and the
+ * calls below), so a number that the kernel gives out can have no live entry.
+ * Should it have one all the same, closed by a system call of the program's own,
+ * then it means something else now: the entry is treated as closed, before the
+ * newcomer's bytes can go into a connection (fd_fresh()). socket(), accept(),
+ * dup() and epoll_create() ask in their own wrappers. The open() family asks only
+ * in a build with -DUTCP_GUARD, which also tells of every such entry: `make guard`
+ * runs the tests with it, a release pays nothing.
  *
  * daemon(), login_tty() and forkpty() put other files on 0, 1 and 2 past dup2().
  */

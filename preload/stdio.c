@@ -186,7 +186,7 @@ static const char *slots_change(struct slots *s)
 
 	to = MIN_OF(to, protected_end);
 	if (from < to && RAW3(SYS_mprotect, from, to - from, PROT_READ | PROT_WRITE) < 0)
-		return "its tables may not be changed";
+		return "the C library's tables of stream functions may not be changed";
 	libc_file.read = (__typeof__(libc_file.read))s->function[SLOT_READ];
 	libc_file.write = (__typeof__(libc_file.write))s->function[SLOT_WRITE];
 	libc_file.close = (__typeof__(libc_file.close))s->function[SLOT_CLOSE];
@@ -208,7 +208,7 @@ static void redirect(void)
 		why = slots_change(&s);
 	redirected = !why;
 	if (why)
-		log_line("%s: of all streams only those that fdopen() makes can use the stack's sockets",
+		log_line("%s; of all streams only those that fdopen() makes can use the stack's sockets",
 			 why);
 }
 

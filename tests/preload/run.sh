@@ -49,7 +49,7 @@ for t in "$@"; do
 		PEER_ADDR=127.0.0.1 PEER_PORT=7000 $with timeout 20 "$tmp/$t" >"$tmp/$t.kernel" 2>&1
 	echo "exit $?" >>"$tmp/$t.kernel"
 	ip netns exec "$ns" env TEST_OWN=10.77.0.2 TEST_PEER=10.77.0.1 TEST_CONTROL="$tmp/s.ctl" UTCP_REQUIRE=1 \
-		PEER_ADDR=10.77.0.1 PEER_PORT=7000 $with LD_PRELOAD="${UTCP_RUNTIME:+$UTCP_RUNTIME }$lib" timeout 20 "$tmp/$t" >"$tmp/$t.stack" 2>&1
+		PEER_ADDR=10.77.0.1 PEER_PORT=7000 $with timeout 20 env LD_PRELOAD="${UTCP_RUNTIME:+$UTCP_RUNTIME }$lib" "$tmp/$t" >"$tmp/$t.stack" 2>&1
 	echo "exit $?" >>"$tmp/$t.stack"
 	if diff -u "$tmp/$t.kernel" "$tmp/$t.stack" >"$tmp/$t.diff"; then
 		echo "ok   $t ($(wc -l <"$tmp/$t.kernel") lines)"

@@ -77,6 +77,7 @@ static void terminal(void)
 	struct stat st;
 
 	SAY("-- login_tty");
+	signal(SIGHUP, SIG_IGN); /* the terminal goes before its session does */
 	fflush(stdout);
 	for (int i = 0; i < 3; i++) {
 		keep[i] = fcntl(i, F_DUPFD, 100);
