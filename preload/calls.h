@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -20,10 +21,14 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "preload/preload.h"
 #include "preload/symbols.h"
+
+struct aiocb;
+struct aiocb64;
 
 /* The exported wrappers; many have no public header (_chk, __read ...). */
 #define X(group, type, name, params) UTCP_EXPORT type name params;

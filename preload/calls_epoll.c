@@ -16,10 +16,10 @@ static int created(int fd)
 	if (netio_internal_thread())
 		return netio_protect_fd(fd); /* libev's own set */
 	process_init();
+	fd_fresh(fd);
 	if (the_config.off || atomic_load(&process.finished) || fd_install(fd, FD_EPOLL, REF_NONE) < 0)
-		fd_forget(fd);
-	else
-		epoll_created(fd);
+		return errno = saved_errno, fd;
+	epoll_created(fd);
 	errno = saved_errno;
 	return fd;
 }

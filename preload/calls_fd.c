@@ -134,8 +134,11 @@ static int copied(int from, int to)
 {
 	int saved_errno = errno;
 
-	if (to >= 0 && UNLIKELY(fd_kind(from) != FD_KERNEL || fd_kind(to) != FD_KERNEL))
-		fd_copy(from, to);
+	if (to >= 0) {
+		fd_fresh(to); /* dup2()'s was retired before */
+		if (UNLIKELY(fd_kind(from) != FD_KERNEL))
+			fd_copy(from, to);
+	}
 	errno = saved_errno;
 	return to;
 }

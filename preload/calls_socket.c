@@ -15,6 +15,7 @@ int socket(int domain, int type, int protocol)
 
 	if (fd < 0)
 		return fd;
+	fd_fresh(fd);
 	if ((domain == AF_INET || domain == AF_INET6) &&
 	    (type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) == SOCK_STREAM &&
 	    (protocol == 0 || protocol == IPPROTO_TCP)) {
@@ -24,7 +25,6 @@ int socket(int domain, int type, int protocol)
 			return fd;
 		}
 	}
-	fd_forget(fd);
 	return fd;
 }
 
@@ -63,8 +63,8 @@ int accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags)
 		return (int)STACK_CALL(fd, socket_accept(fd, held, sa, len, flags),
 				       REAL(accept4)(fd, sa, len, flags));
 	int r = REAL(accept4)(fd, sa, len, flags);
-	if (UNLIKELY(r >= 0 && the_stack))
-		fd_forget(r);
+	if (r >= 0)
+		fd_fresh(r);
 	return r;
 }
 
@@ -73,8 +73,8 @@ int accept(int fd, struct sockaddr *sa, socklen_t *len)
 	if (fd_is_stack(fd))
 		return accept4(fd, sa, len, 0);
 	int r = REAL(accept)(fd, sa, len);
-	if (UNLIKELY(r >= 0 && the_stack))
-		fd_forget(r);
+	if (r >= 0)
+		fd_fresh(r);
 	return r;
 }
 

@@ -579,7 +579,7 @@ static int accept_kernel(struct description *p, struct sockaddr *sa, socklen_t *
 	}
 	pthread_setcancelstate(cancel, NULL);
 	if (fd >= 0) {
-		fd_forget(fd);
+		fd_fresh(fd);
 		kernel_half_settle(p);
 	}
 	return fd == -EINVAL ? -EAGAIN : fd; /* shut down: the stack's half says so itself */
@@ -649,6 +649,7 @@ static int accept_stack(struct description *p, struct sockaddr *sa, socklen_t *l
 		return r;
 	fd = placeholder_new(flags);
 	if (fd >= 0) {
+		fd_fresh(fd);
 		description_of(a.d)->nonblock = (flags & SOCK_NONBLOCK) != 0;
 		r = fd_install(fd, FD_STREAM, a.d);
 		if (!r) {

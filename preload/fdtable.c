@@ -156,7 +156,8 @@ static nsec linger_begin(struct description *p)
 	nsec time, deadline;
 
 	netio_drive(the_stack, cx);
-	time = p->sock ? linger_time(cx, p->sock) : 0; /* none: another thread ends the process, and closed it */
+	time =
+	    p->sock ? linger_time(cx, p->sock) : 0; /* none: another thread ends the process, and closed it */
 	deadline = time ? cx->now + time : 0;
 	if (deadline)
 		sock_shutdown(cx, p->sock, 1);

@@ -12,7 +12,7 @@
  *
  * At the first connection or listener that policy gives to the stack:
  * stack_attach() makes the region and opens the device, starts the driver thread
- * and wraps the signal handlers. At exit: process.c.
+ * wraps the signal handlers and takes over libc's streams. At exit: process.c.
  *
  * The shared object can also be run as a program: then the loader jumps to
  * utcp_library_main, which prints the version and the configuration.
@@ -24,6 +24,7 @@
 
 #include "preload/fdtable.h"
 #include "preload/process.h"
+#include "preload/stdio.h"
 
 struct netio *the_stack;
 struct config the_config;
@@ -72,7 +73,12 @@ bool process_config_broken(void)
 
 static void __attribute__((destructor)) library_unloaded(void)
 {
-	if (atomic_load(&init_done))
+	if (!atomic_load(&init_done))
+		return;
+	/* the streams are flushed later than this */
+	if (the_stack && !process_is_vfork_child())
+		stdio_at_end(process_drain);
+	else
 		process_drain();
 }
 
@@ -98,6 +104,7 @@ static int attach(void)
 			 "application is inside a call",
 			 -r);
 	signals_install();
+	stdio_redirect();
 	return 0;
 }
 

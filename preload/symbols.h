@@ -15,6 +15,8 @@
 #ifndef PRELOAD_SYMBOLS_H
 #define PRELOAD_SYMBOLS_H
 
+#include "preload/symbols_guard.h"
+
 #define SYMBOLS_SOCKET(X)                                                                                    \
 	X(socket, int, socket, (int, int, int))                                                              \
 	X(socket, int, bind, (int, const struct sockaddr *, socklen_t))                                      \
@@ -111,6 +113,39 @@
 	X(signal, int, sigignore, (int))                                                                     \
 	X(signal, int, siginterrupt, (int, int))
 
+#define SYMBOLS_STDIO(X)                                                                                     \
+	X(stdio, FILE *, fdopen, (int, const char *))                                                        \
+	X(stdio, FILE *, _IO_fdopen, (int, const char *))                                                    \
+	X(stdio, FILE *, freopen, (const char *, const char *, FILE *))                                      \
+	X(stdio, FILE *, freopen64, (const char *, const char *, FILE *))                                    \
+	X(stdio, int, dprintf, (int, const char *, ...))                                                     \
+	X(stdio, int, vdprintf, (int, const char *, va_list))                                                \
+	X(stdio, int, __dprintf_chk, (int, int, const char *, ...))                                          \
+	X(stdio, int, __vdprintf_chk, (int, int, const char *, va_list))
+
+#define SYMBOLS_NUMBER(X)                                                                                    \
+	X(number, int, socketpair, (int, int, int, int[2]))                                                  \
+	X(number, int, pipe, (int[2]))                                                                       \
+	X(number, int, __pipe, (int[2]))                                                                     \
+	X(number, int, pipe2, (int[2], int))                                                                 \
+	X(number, int, eventfd, (unsigned int, int))                                                         \
+	X(number, int, signalfd, (int, const sigset_t *, int))                                               \
+	X(number, int, timerfd_create, (clockid_t, int))                                                     \
+	X(number, int, inotify_init, (void))                                                                 \
+	X(number, int, inotify_init1, (int))                                                                 \
+	X(number, int, memfd_create, (const char *, unsigned int))                                           \
+	X(number, int, daemon, (int, int))                                                                   \
+	X(number, int, login_tty, (int))                                                                     \
+	X(number, int, forkpty, (int *, char *, const struct termios *, const struct winsize *))
+
+#define SYMBOLS_AIO(X)                                                                                       \
+	X(aio, int, aio_read, (struct aiocb *))                                                              \
+	X(aio, int, aio_read64, (struct aiocb64 *))                                                          \
+	X(aio, int, aio_write, (struct aiocb *))                                                             \
+	X(aio, int, aio_write64, (struct aiocb64 *))                                                         \
+	X(aio, int, lio_listio, (int, struct aiocb *const[], int, struct sigevent *))                        \
+	X(aio, int, lio_listio64, (int, struct aiocb64 *const[], int, struct sigevent *))
+
 #define SYMBOLS(X)                                                                                           \
 	SYMBOLS_SOCKET(X)                                                                                    \
 	SYMBOLS_IO(X)                                                                                        \
@@ -118,6 +153,10 @@
 	SYMBOLS_POLL(X)                                                                                      \
 	SYMBOLS_EPOLL(X)                                                                                     \
 	SYMBOLS_PROCESS(X)                                                                                   \
-	SYMBOLS_SIGNAL(X)
+	SYMBOLS_SIGNAL(X)                                                                                    \
+	SYMBOLS_STDIO(X)                                                                                     \
+	SYMBOLS_NUMBER(X)                                                                                    \
+	SYMBOLS_AIO(X)                                                                                       \
+	SYMBOLS_GUARD(X)
 
 #endif

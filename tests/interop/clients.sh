@@ -64,6 +64,29 @@ c_curl_parallel_50() {
 	opened 50
 }
 
+# busybox reads the answer through a stream.
+c_busybox_wget() {
+	kernel_nginx
+	spy_start busybox
+	ours busybox wget -q -O got "http://$KERNEL/big" || fail "wget: status $?"
+	spy_stop || fail "kernel sockets"
+	cmp got www/big || fail "the bytes differ"
+	opened 1
+}
+
+# The shell's own commands: printf writes through stdout, which is the socket then.
+c_bash_dev_tcp() {
+	kernel_nginx
+	spy_start bash
+	# shellcheck disable=SC2016
+	ours bash -c 'exec 3<>"/dev/tcp/$0/80" && printf "GET /small HTTP/1.0\r\n\r\n" >&3 &&
+		while IFS= read -r -u 3 line; do echo "$line"; done; printf %s "$line"' "$KERNEL" >answer || fail "bash: status $?"
+	spy_stop || fail "kernel sockets"
+	grep -q '^HTTP/1.1 200' answer || fail "nginx answered $(head -n1 answer)"
+	cmp <(sed '1,/^.$/d' answer) www/small || fail "the bytes differ"
+	opened 1
+}
+
 # same_as_kernel SECONDS CURL-ARGUMENTS...: status and message over the stack and over the kernel, numbers of
 # milliseconds apart.
 same_as_kernel() {

@@ -25,6 +25,8 @@ cases() {
 		curl_server_resets 20
 		curl_refused 20
 		curl_unreachable 30
+		busybox_wget 60
+		bash_dev_tcp 30
 		nc_openbsd_client 60
 		nc_traditional_client 60
 		nc_openbsd_server 60

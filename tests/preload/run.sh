@@ -53,7 +53,8 @@ while [ ! -s "$tmp/peer.out" ]; do sleep 0.05; done
 while [ ! -S "$tmp/k.ctl" ] || [ ! -S "$tmp/s.ctl" ]; do sleep 0.05; done
 
 [ $# -gt 0 ] || set -- $(cd "$here" && ls *.c | grep -v -e '^both_peer' -e '^peer' | sed 's/\.c$//') \
-	lostwake:UTCP_TEST_PAUSE=500:LOSTWAKE_ROUNDS=400
+	lostwake:UTCP_TEST_PAUSE=500:LOSTWAKE_ROUNDS=400 \
+	stdio_streams:STDIO_SEALED=1:UTCP_LOG=/dev/null stdio_exit:STDIO_SEALED=1:UTCP_LOG=/dev/null
 failed=0
 for t in "$@"; do
 	with=$(echo "$t" | sed 's/^[^:]*:*//; s/:/ /g')

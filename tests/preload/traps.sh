@@ -4,6 +4,8 @@
 #
 #    1 helper thread in the way      t19_counters; scripts/bench            22 libev, libpcap        t22_libev t22_libpcap
 #    2 lost wake-up                  f: lostwake, also with UTCP_TEST_PAUSE 23 limits, privileges    f: trap_limits; t23_*
+#    4 stdio, the flush at exit      t04_*; f: stdio_streams stdio_exit
+#    5 stale numbers                 f: stdio_streams stdio_numbers
 #   11 tags like the application's   f: ep_members (tags)                   26 socket call details   f: both_connect both_life
 #   12 epoll semantics               f: ep_*                                27 all numbers           f: trap_numbers
 #   13 epoll fairness                f: ep_fair                             28 UTCP_REQUIRE          t28_require
@@ -56,6 +58,20 @@ same() { # WANT GOT
 }
 counter() { # NAME FILE
 	awk -v n="$1" '$1 == n { print $2 }' "$2"
+}
+
+# ------------------------------------------------------------ 4: the flush at exit
+
+# Destructors of the program's libraries run after the one of a preloaded library, the flush after all of them.
+c_t04_late_destructor() {
+	build late liblate.so -DLIBRARY -shared -fPIC
+	build late late -L. -llate -Wl,-rpath,"$WORK"
+	timeout 10 nc.openbsd -l "$KERNEL" 7100 >got </dev/null &
+	local nc=$!
+	kernel_listens 7100 || wait_port 7100 || fail "nc does not listen"
+	ours ./late "$KERNEL" 7100 || fail "status $?"
+	wait $nc
+	same 'first main destructor' "$(cat got)"
 }
 
 # ------------------------------------------------------------ 19: who takes the frames, who wakes
