@@ -105,14 +105,14 @@ struct description {
 	uint8_t broken;			     /* the stack failed (device gone): every call answers ENETDOWN */
 	_Atomic uint64_t rcvtimeo, sndtimeo; /* ns; 0: none */
 	uint64_t cookie;		     /* SO_COOKIE of the placeholder or listener */
-	int32_t kernel_fd;	/* a listener's kernel half: a protected duplicate of ours, so that
-				   no number of the application can vanish under a wait; -1: none */
-	int32_t rcvlowat;	/* SO_RCVLOWAT, at least 1 */
-	uint32_t sent_undriven; /* bytes sent since the device was last looked at */
+	int32_t kernel_fd;	     /* a listener's kernel half: a protected duplicate of ours, so that
+					no number of the application can vanish under a wait; -1: none */
+	int32_t rcvlowat;	     /* SO_RCVLOWAT, at least 1 */
+	uint32_t sent_undriven;	     /* bytes sent since the device was last looked at */
 	_Atomic uint8_t kernel_turn; /* a listener's fairness between its two halves */
-	uint32_t forks; /* process.fork_count when it was made */
-	uint16_t local_port; /* of the last connect(): getsockname() shows it after a failure, too */
-	uint64_t hints_set;	/* options recorded for reading back (options.c) */
+	uint32_t forks;		     /* process.fork_count when it was made */
+	uint16_t local_port;	     /* of the last connect(): getsockname() shows it after a failure, too */
+	uint64_t hints_set;	     /* options recorded for reading back (options.c) */
 	int32_t hints[16];
 };
 _Static_assert(sizeof(struct description) <= 256, "struct description outgrew its pool class");
@@ -213,8 +213,8 @@ int epoll_plain_end(int epfd, struct epoll_event *ev, int n);
 void epoll_created(int epfd);
 void epoll_closing(int epfd); /* the number is about to be closed */
 void epoll_copied(int from, int to);
-/* fd (still a kernel TCP socket) is about to become a stack socket or a listener: take it out of every kernel epoll set
- * into our lists (D4). */
+/* fd (still a kernel TCP socket) is about to become a stack socket or a listener: take it out of every kernel
+ * epoll set into our lists (D4). */
 int epoll_before_replace(int fd);
 int epoll_after_replace(int fd, ref d); /* -> watches on the description's core socket, same masks and data */
 /* The last number of description d in this process goes: drop its memberships. */
