@@ -87,13 +87,12 @@ struct number {
 };
 
 struct set {
-	struct set *next; /* all_sets */
-	uint32_t numbers; /* numbers of this process */
-	uint32_t refs;	  /* 1 while there are numbers, plus threads in epoll_wait() */
-	int fd;		  /* one of the numbers */
-	_Atomic int
-	    kernel_members; /* at most: the kernel drops closed ones by itself; read without the lock */
-	struct waitset *ws; /* W(E), or NULL: nothing of the stack in it */
+	struct set *next;	    /* all_sets */
+	uint32_t numbers;	    /* numbers of this process */
+	uint32_t refs;		    /* 1 while there are numbers, plus threads in epoll_wait() */
+	int fd;			    /* one of the numbers */
+	_Atomic int kernel_members; /* at most: the kernel drops closed ones by itself */
+	struct waitset *ws;	    /* W(E), or NULL: nothing of the stack in it */
 	struct member *listeners, *sets;
 	bool exposed;
 	atomic_bool kernel_turn; /* the last call was filled by the other half */
