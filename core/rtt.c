@@ -36,8 +36,11 @@ void rtt_established(struct stack_cx *cx, struct tcb *t)
 
 void rtt_sample(struct stack_cx *cx, struct tcb *t, nsec sample)
 {
-	/* no path takes longer than the largest RTO; the bound keeps the sums far from overflow */
-	sample = MIN_OF(MAX_OF(sample, 1), stack_of(cx)->config.rto_max);
+	/*
+	 * Both segments may have fallen into one look at the clock: a microsecond at least. No path takes
+	 * longer than the largest RTO; the bound keeps the sums far from overflow.
+	 */
+	sample = MIN_OF(MAX_OF(sample, NS_PER_US), stack_of(cx)->config.rto_max);
 	t->min_rtt_ns = MIN_OF(t->min_rtt_ns, sample);
 	if (t->srtt_ns == 0) { /* RFC 6298 (2.2) */
 		t->srtt_ns = sample;

@@ -273,18 +273,3 @@ int64_t sock_recv(struct stack_cx *cx, ref s, const struct iovec *iov, int iovcn
 		recv_consume(cx, t, r.skip + r.len);
 	return r.len ? (int64_t)r.len : recv_nothing(t);
 }
-
-int64_t sock_peek_pieces(struct stack_cx *cx, ref s, struct frame_piece *p, int max, int *count)
-{
-	struct tcb *t = tcb_at(cx, s);
-	uint64_t covered = 0;
-
-	*count = 0;
-	if (t->state == TCPS_LISTEN)
-		return -ENOTCONN;
-	struct readable r = recv_range(t, UINT64_MAX);
-	if (!r.len)
-		return recv_nothing(t);
-	*count = buffer_pieces(cx, &t->rcvbuf, t->rcvbuf.start + r.skip, r.len, p, max, &covered);
-	return (int64_t)covered;
-}

@@ -167,11 +167,6 @@ ref waitset_evset(struct waitset *ws)
 	return ws->set;
 }
 
-int waitset_fd(struct waitset *ws)
-{
-	return ws->epfd;
-}
-
 int waitset_bell(struct waitset *ws)
 {
 	ws->exposed = true;
@@ -187,13 +182,6 @@ void waitset_ring_always(struct waitset *ws, struct stack_cx *cx, bool on)
 int waitset_add_fd(struct waitset *ws, int fd, uint32_t events, uint64_t tag)
 {
 	return member_add(ws->epfd, fd, events, tag);
-}
-
-int waitset_mod_fd(struct waitset *ws, int fd, uint32_t events, uint64_t tag)
-{
-	struct epoll_event e = {.events = events, .data.u64 = tag};
-
-	return (int)RAW4(SYS_epoll_ctl, ws->epfd, EPOLL_CTL_MOD, fd, &e);
 }
 
 int waitset_del_fd(struct waitset *ws, int fd)

@@ -168,8 +168,6 @@ struct waitset;
 int waitset_create(struct netio *n, struct waitset **out);
 void waitset_destroy(struct waitset *ws); /* takes the lock; destroys the evset */
 ref waitset_evset(struct waitset *ws);
-/* The epoll descriptor: for a ppoll that mixes it with kernel descriptors. */
-int waitset_fd(struct waitset *ws);
 /* The bell, readable while rung: the hidden member that makes the application's E ready (D5). */
 int waitset_bell(struct waitset *ws);
 /* Ring on every empty -> non-empty even if nobody is published (E is itself watched by someone we cannot
@@ -181,7 +179,6 @@ void waitset_ring(struct waitset *ws);
  * wait_result. */
 /* A tag is any number below 2^64 - 16. */
 int waitset_add_fd(struct waitset *ws, int fd, uint32_t events, uint64_t tag);
-int waitset_mod_fd(struct waitset *ws, int fd, uint32_t events, uint64_t tag);
 int waitset_del_fd(struct waitset *ws, int fd);
 
 #define WAIT_TAGS_MAX 16

@@ -186,12 +186,6 @@ int64_t sock_send(struct stack_cx *cx, ref s, const struct iovec *iov, int iovcn
  */
 int64_t sock_recv(struct stack_cx *cx, ref s, const struct iovec *iov, int iovcnt, uint32_t flags);
 
-/*
- * sock_recv() with the data lent in place instead of copied: up to max pieces
- * of the readable stream, for sendfile-like users and tests. Returns bytes.
- */
-int64_t sock_peek_pieces(struct stack_cx *cx, ref s, struct frame_piece *p, int max, int *count);
-
 /* how: 0 read, 1 write, 2 both (shutdown(2)). 0 or -ENOTCONN. */
 int sock_shutdown(struct stack_cx *cx, ref s, int how);
 

@@ -20,6 +20,21 @@ TEST(window_is_unsigned, "MUST-1: a window of 65535 lets more than 32767 bytes i
 	expect_that(p, flight > 32767 && flight <= 65535);
 }
 
+TEST(idle_costs_little, "an idle connection costs at most 4 KiB of the region, before and after traffic")
+{
+	struct peer *p = peer_established();
+
+	expect_that(p, sock_region_bytes(&p->cx, p->sock) <= 4096);
+	app_set(p, SOCK_OPT_SNDBUF, 200000);
+	app_write(p, 100000);
+	expect_that(p, sock_region_bytes(&p->cx, p->sock) > 100000);
+	for (int i = 1; i < 60; i++) {
+		(void)peer_takes_bytes(p);
+		peer_sends(p, AT_MS(10 * i), SEG());
+	}
+	expect_that(p, sock_region_bytes(&p->cx, p->sock) <= 4096);
+}
+
 static void big_window(struct peer *p, uint64_t want, int wscale)
 {
 	uint64_t flight = 0;
