@@ -58,6 +58,7 @@ struct capture {
 	int fd;
 	int error; /* positive errno of the write that ended the capture */
 	bool reported, forgotten, filtered;
+	bool shared; /* a forked child writes to the same file */
 	struct bpf_program filter;
 	uint32_t snaplen;
 	uint64_t drops;
@@ -242,6 +243,8 @@ static void record(struct capture *c, const uint8_t *frame, uint32_t captured, u
 		return;
 	h.caplen = MIN_OF(captured, c->snaplen);
 	c->pcap.pcap_dump((u_char *)c->dumper, &h, frame);
+	if (c->shared)
+		fflush(c->file);
 	if (c->error && !c->reported) {
 		c->reported = true;
 		report("the capture ends here (%s); the traffic goes on", strerror(c->error));
@@ -312,6 +315,12 @@ static void file_close(struct capture *c)
 	c->file = NULL;
 	if (c->fd >= 0)
 		fds_drop(&c->fd);
+}
+
+void capture_share(struct capture *c)
+{
+	capture_flush(c);
+	c->shared = true;
 }
 
 void capture_forget(struct capture *c)

@@ -15,8 +15,10 @@
  * and wraps the signal handlers. At exit: process.c.
  *
  * The shared object can also be run as a program: then the loader jumps to
- * utcp_library_main, which prints the version and the configuration.
+ * utcp_library_main, which prints the version and the configuration, or becomes
+ * the keeper (netio/keeper.c).
  */
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -40,6 +42,15 @@ static bool environment_requires(void)
 	return v && v[0] == '1' && !v[1];
 }
 
+/* The keeper is this library, run as a program. */
+static void keeper_found(void)
+{
+	Dl_info self;
+
+	if (dladdr((void *)(uintptr_t)process_init, &self) && self.dli_fname && self.dli_fname[0] == '/')
+		netio_set_keeper(self.dli_fname, the_config.exit_drain_ms);
+}
+
 static void init(void)
 {
 	char why[512];
@@ -56,6 +67,7 @@ static void init(void)
 	if (config_broken)
 		log_line("%s", why);
 	process_hooks();
+	keeper_found();
 	atomic_store_explicit(&init_done, true, memory_order_release);
 }
 
@@ -160,9 +172,11 @@ static void print(const char *text, int len)
 _Noreturn void utcp_library_print(void);
 __attribute__((used)) _Noreturn void utcp_library_print(void)
 {
-	const char *key, *variable;
+	const char *key, *variable, *keeper = getenv(NETIO_KEEPER_VARIABLE);
 	char value[4096], line[4352];
 
+	if (keeper)
+		netio_keeper_main(keeper);
 	process_init();
 	print(line, log_format(line, sizeof line, "libutcp %s: TCP in user space\n", UTCP_VERSION));
 	for (int i = 0; config_show(&the_config, i, &key, &variable, value, sizeof value); i++)

@@ -12,7 +12,9 @@ void process_init(void);
 bool process_config_broken(void);
 /* fork() hooks and the drain at exit. */
 void process_hooks(void);
-/* In a new child: forget the parent's stack. Async-signal-safe. */
+/* Around fork(): the child gets its part in the stack (process.c). */
+void process_before_fork(void);
+void process_parent(void);
 void process_child(void);
 /* Deliver what was accepted for sending, bounded by UTCP_EXIT_DRAIN; then tell the counters. Once. */
 void process_drain(void);

@@ -62,6 +62,50 @@ void netio_forget_after_fork(struct netio *n);
 /* Finish the capture file (exit paths where netio_detach() does not run). Idempotent. */
 void netio_capture_flush(struct netio *n);
 
+/* ------------------------------------------------------------ processes (procs.c, keeper.c) */
+
+/*
+ * Several processes work on one stack: a fork()ed child shares its parent's. An
+ * object that they share (a description, an evset) counts the processes that
+ * have a part in it; what each has is a "hold" in the region, so that when a
+ * process dies, however it dies, exactly its holds are dropped. With the last
+ * one the object goes, by the rules of close().
+ *
+ * Objects of class DESCRIPTION begin with this, for the keeper who closes them.
+ */
+struct shared_object {
+	struct pool_head head;
+	uint32_t holders;
+	ref sock; /* core socket */
+};
+/* This process's part in an object, under the lock; REF_NONE: no memory. */
+ref netio_hold(struct netio *n, struct stack_cx *cx, ref object);
+/* Give it up. True: it was the last one, the object is the caller's to free. */
+bool netio_unhold(struct netio *n, struct stack_cx *cx, ref hold);
+
+/*
+ * Around fork(). before: takes the lock, makes the child's process slot, and a
+ * hold for each of ours for which inherit() says where to note the child's
+ * (NULL: the child gets none). Then in the parent, or in the child. In the
+ * child 0, or a negative errno: there is no share for it; it must
+ * netio_forget_after_fork().
+ */
+void netio_before_fork(struct netio *n, ref *(*inherit)(ref object));
+void netio_parent_after_fork(struct netio *n);
+int netio_child_after_fork(struct netio *n);
+
+/*
+ * The keeper: a small process of its own that notices when others die, and
+ * looks after what they leave, until nothing was acknowledged for drain_ms.
+ * `library`: the file to execute, whose start must call netio_keeper_main() when
+ * the environment has UTCP_KEEPER.
+ */
+#define NETIO_KEEPER_VARIABLE "UTCP_KEEPER"
+void netio_set_keeper(const char *library, uint32_t drain_ms);
+_Noreturn void netio_keeper_main(const char *value);
+/* True while somebody else goes on with the stack when this process ends. */
+bool netio_is_kept(struct netio *n);
+
 /* Lock; cx->now is the clock. Never blocks on I/O while held. */
 struct stack_cx *netio_enter(struct netio *n);
 void netio_leave(struct netio *n);
@@ -166,10 +210,14 @@ struct waitset;
 int waitset_create(struct netio *n, struct waitset **out);
 void waitset_destroy(struct waitset *ws); /* takes the lock; destroys the evset */
 ref waitset_evset(struct waitset *ws);
+/* fork()ed children have a part in it: the wait set of an epoll set. Extra members they must add again. */
+void waitset_inherit(struct waitset *ws);
 /* The epoll descriptor: for a ppoll that mixes it with kernel descriptors. */
 int waitset_fd(struct waitset *ws);
 /* The bell, readable while rung: the hidden member that makes the application's E ready (D5). */
 int waitset_bell(struct waitset *ws);
+/* The same for rings of other processes. */
+int waitset_post(struct waitset *ws);
 /* Ring on every empty -> non-empty even if nobody is published (E is itself watched by someone we cannot
  * see). */
 void waitset_ring_always(struct waitset *ws, struct stack_cx *cx, bool on);
