@@ -167,6 +167,7 @@ ref description_new(struct stack_cx *cx, enum fd_kind kind, ref sock)
 	p->sock = sock;
 	p->kind = (uint8_t)kind;
 	p->rcvlowat = 1;
+	l->child_hold = REF_NONE;
 	l->kernel_fd = -1;
 	l->forks = atomic_load(&process.fork_count);
 	atomic_store(&l->numbers, 0);
@@ -180,7 +181,7 @@ void description_discard(struct stack_cx *cx, ref d)
 
 	atomic_store(&l->refs, 0);
 	netio_unhold(the_stack, cx, l->hold);
-	l->hold = REF_NONE;
+	l->hold = l->child_hold = REF_NONE;
 	pool_free(cx, POOL_DESCRIPTION, d);
 }
 
@@ -246,7 +247,7 @@ static void description_free(ref d)
 	struct stack_cx *cx = netio_enter(the_stack);
 	ref hold = l->hold;
 	/* From here on another thread may get the same place for a new description. */
-	l->hold = REF_NONE;
+	l->hold = l->child_hold = REF_NONE;
 	l->kernel_fd = -1;
 	if (netio_unhold(the_stack, cx, hold)) {
 		if (p->sock) {
@@ -544,6 +545,7 @@ ref *fdtable_inherit(ref d)
 {
 	struct local *l = local_of(d);
 
+	l->child_hold = REF_NONE; /* an earlier child's */
 	/* A number that was closed while a call goes on with it is not the child's. */
 	return atomic_load(&l->numbers) ? &l->child_hold : NULL;
 }

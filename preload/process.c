@@ -138,7 +138,7 @@ static void drain_close(struct stack_cx *cx, ref d)
 		p->sock = REF_NONE;
 		pool_free(cx, POOL_DESCRIPTION, d);
 	}
-	l->hold = REF_NONE;
+	l->hold = l->child_hold = REF_NONE;
 }
 
 /* What the peers have not acknowledged yet: connections, and bytes as a measure of progress. */

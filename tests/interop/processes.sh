@@ -1,0 +1,126 @@
+# processes.sh - cases in which several processes share one stack. Sourced by run.sh.
+# shellcheck shell=bash
+
+# keepers_gone: the keeper leaves when its processes have, and with it the device is free.
+device_free() {
+	case $KIND in
+	*tap) ip link show "${UTCP_DEV#*:}" | grep -q NO-CARRIER ;;
+	*) [ "$(wc -l </proc/net/packet)" = 1 ] ;;
+	esac
+}
+keepers_gone() {
+	wait_until "${1:-50}" "the device to be free" device_free || fail "a process stays"
+}
+
+nginx_workers_config() { # FILE PORT WORKERS
+	nginx_config "$1" "$2" 'location /pid { return 200 "$pid"; }'
+	sed -i -e "s/^master_process off;/master_process on; worker_processes $3;/" "$1"
+}
+
+c_nginx_workers() {
+	nginx_workers_config "$WORK/workers.conf" 80 2
+	spy_start nginx
+	serve 80 nginx -c "$WORK/workers.conf"
+	curl_is_served() { timeout 20 curl -sS -o got "http://$STACK/big" && cmp got www/big; }
+	curl_is_served || fail "curl: status $?"
+	timeout 60 wrk -t2 -c20 -d3 "http://$STACK/small" >wrk.txt || fail "wrk: status $?"
+	grep -q 'Non-2xx\|Socket errors' wrk.txt && fail "$(grep 'Non-2xx\|Socket errors' wrk.txt)"
+	awk '/requests in/ { exit !($1 > 100) }' wrk.txt || fail "$(cat wrk.txt)"
+	echo "a worker is killed: the master makes another, the listener stays"
+	local before
+	before=$(curl -sS "http://$STACK/pid")
+	kill -9 "$before" || fail "no worker '$before'"
+	sleep 0.3
+	for _ in {1..20}; do
+		curl_is_served || fail "after the kill: status $?"
+		[ "$(curl -sS "http://$STACK/pid")" != "$before" ] || fail "a dead worker answers"
+	done
+	echo "reload: new workers, the same listener"
+	kill -HUP "$SERVER"
+	sleep 0.5
+	curl_is_served || fail "after the reload: status $?"
+	server_end 5 QUIT
+	keepers_gone
+}
+
+# peer_exchange PORT: the kernel's client sends two, gets it back.
+peer_exchange() {
+	timeout 60 nc.openbsd -N "$STACK" "$1" <www/two >"echo.$2" && cmp "echo.$2" www/two
+}
+
+exchanges() { # PORT COUNT
+	local i pids=() bad=0
+	for ((i = 0; i < $2; i++)); do
+		peer_exchange "$1" $i &
+		pids+=($!)
+	done
+	for i in "${pids[@]}"; do wait "$i" || bad=$((bad + 1)); done
+	[ $bad = 0 ] || fail "$bad of $2 exchanges went wrong"
+}
+
+c_socat_fork() {
+	spy_start socat
+	serve 7001 socat TCP-LISTEN:7001,fork,reuseaddr PIPE
+	exchanges 7001 10
+	server_end ""
+	keepers_gone
+}
+
+c_python_forking() {
+	cat >fork.py <<-'END'
+		import socketserver, sys
+		class H(socketserver.StreamRequestHandler):
+		    def handle(self):
+		        while True:
+		            b = self.request.recv(65536)
+		            if not b:
+		                return
+		            self.request.sendall(b)
+		class S(socketserver.ForkingMixIn, socketserver.TCPServer):
+		    allow_reuse_address = True
+		    request_queue_size = 64
+		S(("0.0.0.0", 7002), H).serve_forever()
+	END
+	spy_start python3
+	serve 7002 /usr/bin/python3 fork.py
+	exchanges 7002 10
+	echo "clients of the kernel half"
+	STACK=127.0.0.1 exchanges 7002 3
+	server_end ""
+	keepers_gone
+}
+
+# What the peer sees when processes end: nothing while one lives, then FIN, and every byte.
+c_fork_ends() {
+	cat >ends.py <<-'END'
+		import os, signal, socket, sys, time
+		l = socket.socket()
+		l.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+		l.bind(("0.0.0.0", 7003))
+		l.listen(5)
+		signal.alarm(30)
+		data = open("www/two", "rb").read()
+		for how in sys.argv[1:]:
+		    c = l.accept()[0]
+		    if os.fork() == 0:
+		        l.close()
+		        time.sleep(0.2)
+		        c.sendall(data)
+		        if how == "kill":
+		            os.kill(os.getpid(), signal.SIGKILL)
+		        os._exit(0)
+		    c.close()
+		    os.wait()
+		l.close()
+	END
+	"$UTCP" /usr/bin/python3 ends.py kill exit kill &
+	SERVER=$!
+	wait_port 7003 || fail "it does not listen"
+	local i
+	for i in 1 2 3; do
+		timeout 20 nc.openbsd -d "$STACK" 7003 >got || fail "exchange $i: status $?"
+		cmp got www/two || fail "exchange $i: the bytes differ"
+	done
+	wait "$SERVER" || fail "status $?"
+	keepers_gone
+}
