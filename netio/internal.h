@@ -213,6 +213,8 @@ _Static_assert(sizeof(struct proc) <= 64, "struct proc outgrew its pool class");
 ref proc_new(struct netio *n, struct stack_cx *cx);
 /* A process is gone: drop its shares by the rules of close(). */
 void proc_reap(struct netio *n, struct stack_cx *cx, ref proc);
+/* exec(): our own slot `proc`, but the threads, wait sets and driver of the old image are gone. */
+bool proc_renew(struct netio *n, struct stack_cx *cx, ref proc);
 void proc_waiters_add(struct netio *n, struct stack_cx *cx, ref hold, int by);
 void proc_driver_set(struct netio *n, struct stack_cx *cx, bool on);
 ref hold_new(struct stack_cx *cx, ref proc, ref object);
@@ -226,7 +228,7 @@ int keeper_add(struct netio *n, ref proc);
 bool keeper_alive(struct netio *n);
 
 /* What a process sends to the keeper. ATTACH comes with the region, the device and the timer. */
-enum { MESSAGE_ATTACH = 1, MESSAGE_ADD };
+enum { MESSAGE_ATTACH = 1, MESSAGE_ADD, MESSAGE_JOIN };
 #define ATTACH_FDS 3
 struct attach_message {
 	uint32_t type;

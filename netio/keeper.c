@@ -19,6 +19,7 @@
  *
  *   ATTACH  first message: the region, the device, the timer; the sender's slot
  *   ADD     a new process's slot, and the keeper's end of its life line
+ *   JOIN    a new image of the process (exec): it gets an ATTACH back
  *
  * A line that hangs up without its process having begun (fork() failed) is the
  * same case as a death.
@@ -241,6 +242,60 @@ int keeper_add(struct netio *n, ref proc)
 	return fds_keep(pair[0], &n->forking.line);
 }
 
+/* ------------------------------------------------------------ exec */
+
+int netio_before_exec(struct netio *n, bool passes)
+{
+	int err = keeper_start(n);
+
+	if (err)
+		return err;
+	if (passes)
+		RAW3(SYS_fcntl, n->keeper_fd, F_SETFD, 0);
+	return n->keeper_fd;
+}
+
+void netio_exec_failed(struct netio *n)
+{
+	if (n->keeper_fd >= 0)
+		RAW3(SYS_fcntl, n->keeper_fd, F_SETFD, FD_CLOEXEC);
+}
+
+#define JOIN_MS 2000
+
+int netio_rejoin(int line, struct netio **out)
+{
+	uint32_t ask[2] = {MESSAGE_JOIN, 0};
+	struct pollfd p = {.fd = line, .events = POLLIN};
+	struct timespec ts = {JOIN_MS / 1000, 0};
+	int fds[ATTACH_FDS], type = 0, err = sys_init();
+	struct attach_message m;
+	socklen_t len = sizeof type;
+	struct netio *n;
+	bool mine;
+
+	/* The number may be anything in a program that inherited the variable alone. */
+	if (!err &&
+	    (RAW6(SYS_getsockopt, line, SOL_SOCKET, SO_TYPE, &type, &len, 0) || type != SOCK_SEQPACKET))
+		err = -ENOTSOCK;
+	if (!err)
+		err = message_send(line, ask, sizeof ask, NULL, 0);
+	if (!err && RAW6(SYS_ppoll, &p, 1, &ts, NULL, 0, 0) != 1)
+		err = -ETIMEDOUT;
+	if (!err && message_receive(line, &m, sizeof m, fds) != sizeof m)
+		err = -EPROTO;
+	if (!err)
+		err = netio_adopt(&m, fds, &n);
+	if (err)
+		return err;
+	err = fds_keep(line, &n->keeper_fd);
+	netio_enter(n);
+	mine = proc_renew(n, &n->cx, m.proc);
+	netio_leave(n);
+	*out = n;
+	return err ? err : mine ? 0 : -EPROTO;
+}
+
 /* ------------------------------------------------------------ the process */
 
 struct line {
@@ -297,6 +352,17 @@ static void line_ended(struct keeper *k, struct line *l)
 	k->open--;
 }
 
+static void line_answer(struct keeper *k, const struct line *l)
+{
+	struct netio *n = k->n;
+	struct attach_message m;
+
+	attach_describe(n, &m);
+	m.proc = l->proc;
+	m.drain_ms = k->drain_ms;
+	message_send(l->fd, &m, sizeof m, (int[]){n->region.fd, n->dev.fd, n->timer_fd}, ATTACH_FDS);
+}
+
 static void line_read(struct keeper *k, struct line *l)
 {
 	int fds[ATTACH_FDS], r;
@@ -305,6 +371,8 @@ static void line_read(struct keeper *k, struct line *l)
 	while ((r = message_receive(l->fd, m, sizeof m, fds)) > 0) {
 		if (r == sizeof m && m[0] == MESSAGE_ADD && fds[0] >= 0)
 			line_open(k, fds[0], m[1]);
+		else if (r == sizeof m && m[0] == MESSAGE_JOIN)
+			line_answer(k, l);
 	}
 	if (r != -EAGAIN)
 		line_ended(k, l);

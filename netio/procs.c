@@ -190,6 +190,56 @@ static void object_close(struct stack_cx *cx, ref object)
 	pool_free(cx, POOL_DESCRIPTION, object);
 }
 
+/* Drop the holds of process r; all, or only its wait sets. */
+static void holds_drop(struct stack_cx *cx, ref r, bool all)
+{
+	ref next;
+
+	for (ref at = proc_at(cx, r)->holds; at; at = next) {
+		struct hold *hold = hold_at(cx, at);
+		ref object = hold->head.owner;
+		bool set = ((struct pool_head *)pool_at(cx, object))->class == POOL_EVSET;
+
+		next = hold->next;
+		if (!set && !all)
+			continue;
+		if (hold->waiters)
+			evset_sleepers_gone(cx, object, hold->waiters);
+		if (hold_drop(cx, at))
+			object_close(cx, object);
+	}
+}
+
+bool proc_renew(struct netio *n, struct stack_cx *cx, ref r)
+{
+	struct proc *p = proc_at(cx, r);
+
+	if (!pool_valid(cx, POOL_PROC, r))
+		return false;
+	n->proc = r;
+	waiters_add(n, -(int)p->waiters);
+	p->waiters = 0;
+	holds_drop(cx, r, false);
+	proc_driver_set(n, cx, false);
+	p->pid = getpid();
+	evsets_reap(cx, r);
+	return true;
+}
+
+void netio_each_hold(struct netio *n, struct stack_cx *cx, void (*f)(ref object, ref hold, void *arg),
+		     void *arg)
+{
+	ref next;
+
+	for (ref r = proc_at(cx, n->proc)->holds; r; r = next) {
+		ref object = hold_at(cx, r)->head.owner;
+
+		next = hold_at(cx, r)->next;
+		if (((struct pool_head *)pool_at(cx, object))->class == POOL_DESCRIPTION)
+			f(object, r, arg);
+	}
+}
+
 void proc_reap(struct netio *n, struct stack_cx *cx, ref r)
 {
 	struct region_head *h = n->region.head;
@@ -199,15 +249,7 @@ void proc_reap(struct netio *n, struct stack_cx *cx, ref r)
 		return;
 	waiters_add(n, -(int)p->waiters);
 	h->drivers -= p->driver;
-	while (p->holds) {
-		struct hold *hold = hold_at(cx, p->holds);
-		ref object = hold->head.owner;
-
-		if (hold->waiters)
-			evset_sleepers_gone(cx, object, hold->waiters);
-		if (hold_drop(cx, p->holds))
-			object_close(cx, object);
-	}
+	holds_drop(cx, r, true);
 	slot_free(n, cx, r);
 	evsets_reap(cx, r);
 }

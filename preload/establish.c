@@ -448,6 +448,11 @@ static int alias_listen(int fd, ref d)
 	return r;
 }
 
+bool establish_both_halves(int fd, struct endpoint *local)
+{
+	return !kernel_name(fd, local) && (ipaddr_is_any(&local->addr) || fd_tcp_is_v6(fd));
+}
+
 /* Both halves of a new listener; local->port may still be 0. */
 static int listener_make(int fd, int backlog, struct endpoint *local, const struct option_values *v)
 {

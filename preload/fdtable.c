@@ -541,6 +541,21 @@ void fdtable_lost(void)
 	each_word(0, 0, entry_after_fork, NULL);
 }
 
+bool description_adopt(ref d, ref hold)
+{
+	struct local *l = local_make(d);
+
+	if (!l)
+		return false;
+	if (!l->hold) {
+		l->hold = hold;
+		l->kernel_fd = -1;
+		l->forks =
+		    atomic_load(&process.fork_count) - 1; /* the placeholder may be another process's too */
+	}
+	return true;
+}
+
 ref *fdtable_inherit(ref d)
 {
 	struct local *l = local_of(d);

@@ -36,6 +36,9 @@ int fd_highest(void);
 /* Take back description_new(); the core socket stays. Under the lock. */
 void description_discard(struct stack_cx *cx, ref d);
 
+/* exec(): this process, in its new image, has a number of d. False: no memory. Under the lock. */
+bool description_adopt(ref d, ref hold);
+
 /* fork(): where to note the child's hold of d (netio_before_fork), NULL: the child does not inherit it. */
 ref *fdtable_inherit(ref d);
 /* In the child: its own holds, the numbers alone as references. */

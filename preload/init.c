@@ -1,7 +1,8 @@
 /*
  * init.c - the composition root: when what comes to life.
  *
- * At load: nothing. A program that never makes a TCP socket or an epoll set pays
+ * At load: nothing, but for a process whose old image passed connections on over
+ * exec() (exec.c). A program that never makes a TCP socket or an epoll set pays
  * for mapping the library and for looking up the calls that it makes (real.c);
  * most programs that inherit LD_PRELOAD are of that kind.
  *
@@ -24,6 +25,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "preload/exec.h"
 #include "preload/fdtable.h"
 #include "preload/process.h"
 
@@ -82,10 +84,30 @@ bool process_config_broken(void)
 	return config_broken;
 }
 
+static void __attribute__((constructor)) library_loaded(void)
+{
+	exec_inherit();
+}
+
 static void __attribute__((destructor)) library_unloaded(void)
 {
 	if (atomic_load(&init_done))
 		process_drain();
+}
+
+void stack_adopt(struct netio *n)
+{
+	int r;
+
+	fdtable_set_base(netio_enter(n)->base);
+	netio_leave(n);
+	__atomic_store_n(&the_stack, n, __ATOMIC_RELEASE);
+	r = netio_start_driver(n);
+	if (r < 0)
+		log_line("the driver thread could not be started (error %d); timers run only while the "
+			 "application is inside a call",
+			 -r);
+	signals_install();
 }
 
 /* Under attach_lock. */
@@ -101,15 +123,7 @@ static int attach(void)
 		attach_failure_told = true;
 		return r;
 	}
-	fdtable_set_base(netio_enter(n)->base);
-	netio_leave(n);
-	__atomic_store_n(&the_stack, n, __ATOMIC_RELEASE);
-	r = netio_start_driver(n);
-	if (r < 0)
-		log_line("the driver thread could not be started (error %d); timers run only while the "
-			 "application is inside a call",
-			 -r);
-	signals_install();
+	stack_adopt(n);
 	return 0;
 }
 

@@ -10,6 +10,8 @@
 void process_init(void);
 /* config_load() failed: everything goes to the kernel, or nowhere under UTCP_REQUIRE. */
 bool process_config_broken(void);
+/* A stack of another process becomes ours. */
+void stack_adopt(struct netio *n);
 /* fork() hooks and the drain at exit. */
 void process_hooks(void);
 /* Around fork(): the child gets its part in the stack (process.c). */

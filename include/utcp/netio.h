@@ -95,6 +95,19 @@ void netio_parent_after_fork(struct netio *n);
 int netio_child_after_fork(struct netio *n);
 
 /*
+ * Around exec(). before: starts a keeper if there is none; passes: our life line
+ * stays open over the exec, and with it our slot and its holds. Its number, or a
+ * negative errno. In the new image netio_rejoin() makes an attachment from it;
+ * sleepers and wait sets of the old image are gone, holds of class DESCRIPTION
+ * are there to be walked.
+ */
+int netio_before_exec(struct netio *n, bool passes);
+void netio_exec_failed(struct netio *n);
+int netio_rejoin(int line, struct netio **out);
+void netio_each_hold(struct netio *n, struct stack_cx *cx, void (*f)(ref object, ref hold, void *arg),
+		     void *arg);
+
+/*
  * The keeper: a small process of its own that notices when others die, and
  * looks after what they leave, until nothing was acknowledged for drain_ms.
  * `library`: the file to execute, whose start must call netio_keeper_main() when

@@ -124,3 +124,38 @@ c_fork_ends() {
 	wait "$SERVER" || fail "status $?"
 	keepers_gone
 }
+
+# Connections on descriptors 0 and 1 of a program that was exec'd.
+c_exec_inherits() {
+	spy_start ""
+	echo "nc -e"
+	"$UTCP" nc.traditional -l -p 7004 -e /bin/cat &
+	SERVER=$!
+	wait_port 7004 || fail "nc does not listen"
+	peer_exchange 7004 e || fail "the bytes differ"
+	wait "$SERVER" || fail "nc: status $?"
+	keepers_gone
+	echo "socat EXEC, one process after another on the same descriptor"
+	serve 7005 socat TCP-LISTEN:7005,fork,reuseaddr EXEC:cat,nofork
+	exchanges 7005 5
+	server_end ""
+	keepers_gone
+	echo "a client that becomes another program"
+	serve_kernel 7006
+	"$UTCP" bash -c "exec 3<>/dev/tcp/$KERNEL/7006; exec cat <&3" >got || fail "status $?"
+	cmp got www/two || fail "the bytes differ"
+	wait "$KERNEL_SERVER"
+	keepers_gone
+	echo "a shell's child reads and writes, the shell's descriptor stays"
+	serve_kernel 7006
+	"$UTCP" bash -c "exec 3<>/dev/tcp/$KERNEL/7006; head -c 1000000 <&3 >first; cat <&3 >second" || fail "status $?"
+	cat first second | cmp - www/two || fail "the bytes differ"
+	keepers_gone
+}
+
+# serve_kernel PORT: the kernel's server sends two to one client.
+serve_kernel() {
+	nc.openbsd -N -l "$KERNEL" "$1" <www/two >/dev/null &
+	KERNEL_SERVER=$!
+	wait_port "$1"
+}

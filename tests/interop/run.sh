@@ -42,6 +42,7 @@ cases() {
 		socat_fork 60
 		python_forking 60
 		fork_ends 40
+		exec_inherits 60
 	EOF
 }
 
