@@ -432,7 +432,8 @@ static struct netio *netio_new(void)
 	struct netio *n = pages_alloc(sizeof *n);
 
 	if (n)
-		n->timer_fd = n->region.fd = n->dev.fd = n->post_fd = n->keeper_fd = n->forking.line = -1;
+		n->timer_fd = n->region.fd = n->dev.fd = n->post_fd = n->keeper_fd = n->forking.line =
+		    n->rendezvous_fd = -1;
 	return n;
 }
 
@@ -445,6 +446,7 @@ void attach_describe(const struct netio *n, struct attach_message *m)
 	for (uint32_t i = 0; i < ARRAY_LEN(device_kinds); i++)
 		if (device_kinds[i] == n->dev.ops)
 			m->device_kind = i;
+	m->fingerprint = n->fingerprint;
 	memcpy(m->device_name, n->device_name, sizeof m->device_name);
 }
 
@@ -485,17 +487,38 @@ int netio_adopt(const struct attach_message *m, const int fd[ATTACH_FDS], struct
 	return 0;
 }
 
+/* In a stack that others use as well: what this process sends and takes. */
+static int joined_capture(struct netio *n, const struct netio_config *c, char *why, size_t why_len)
+{
+	int err = capture_open(c, &n->capture, why, why_len);
+
+	if (err)
+		netio_detach(n);
+	else
+		report("other processes use this stack; the capture has what this one sends and receives "
+		       "itself");
+	return err;
+}
+
 int netio_attach(const struct netio_config *config, struct netio **out, char *why, size_t why_len)
 {
 	struct netio_config c = *config;
+	int listener = -1, err = sys_init();
 	struct netio *n;
-	int err = sys_init();
 
 	*out = NULL;
+	why[0] = 0;
 	if (err) {
 		why_set(why, why_len,
 			"this C library lacks a call that the stack needs; glibc 2.36 or later");
 		return err;
+	}
+	if (keeper_possible() && rendezvous_wanted(config)) {
+		err = rendezvous(config, &listener, out, why, why_len);
+		if (*out && config->pcap_path[0])
+			err = joined_capture(*out, config, why, why_len);
+		if (*out || err)
+			return err;
 	}
 	n = netio_new();
 	if (!n) {
@@ -505,14 +528,21 @@ int netio_attach(const struct netio_config *config, struct netio **out, char *wh
 	memcpy(n->device_name, c.device, sizeof n->device_name);
 	n->spin_ns = (uint32_t)MIN_OF((uint64_t)c.spin_us * NS_PER_US, UINT32_MAX);
 	n->test_pause_us = c.test_pause_us;
+	n->fingerprint = rendezvous_fingerprint(config);
 	err = build(n, &c, why, why_len);
 	if (err) {
 		release(n);
-		return err;
+	} else {
+		fds_attach(n);
+		*out = n;
+		n->rendezvous_fd = listener;
+		if (listener >= 0)
+			keeper_start(n); /* without one this stack is ours alone */
+		n->rendezvous_fd = -1;
 	}
-	fds_attach(n);
-	*out = n;
-	return 0;
+	if (listener >= 0)
+		raw_close(listener);
+	return err;
 }
 
 void netio_detach(struct netio *n)

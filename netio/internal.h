@@ -144,6 +144,9 @@ struct netio {
 
 	/* this process among others (procs.c, keeper.c) */
 	ref proc;
+	uint64_t fingerprint;
+	int rendezvous_fd; /* on its way to the keeper */
+	bool joined;
 	int post_fd;   /* sends datagrams to bells */
 	int keeper_fd; /* our life line to the keeper; -1: none */
 	struct fork_state {
@@ -211,6 +214,8 @@ struct proc {
 _Static_assert(sizeof(struct proc) <= 64, "struct proc outgrew its pool class");
 
 ref proc_new(struct netio *n, struct stack_cx *cx);
+/* For another process. */
+ref proc_slot(struct netio *n, struct stack_cx *cx);
 /* A process is gone: drop its shares by the rules of close(). */
 void proc_reap(struct netio *n, struct stack_cx *cx, ref proc);
 /* exec(): our own slot `proc`, but the threads, wait sets and driver of the old image are gone. */
@@ -228,19 +233,40 @@ int keeper_add(struct netio *n, ref proc);
 bool keeper_alive(struct netio *n);
 
 /* What a process sends to the keeper. ATTACH comes with the region, the device and the timer. */
-enum { MESSAGE_ATTACH = 1, MESSAGE_ADD, MESSAGE_JOIN };
-#define ATTACH_FDS 3
+enum { MESSAGE_ATTACH = 1, MESSAGE_ADD, MESSAGE_JOIN, MESSAGE_ENTER, MESSAGE_REFUSE };
+#define ATTACH_FDS  3
+#define MESSAGE_FDS 4 /* to the keeper: the rendezvous' listening socket as well */
+struct enter_message {
+	uint32_t type;
+	uint32_t fresh; /* wants to see every frame from the first on */
+	uint64_t fingerprint;
+};
 struct attach_message {
 	uint32_t type;
 	ref proc; /* whose life line this is, or (ADD) the line that comes with it */
 	uint32_t device_kind;
-	uint32_t drain_ms; /* how long what processes left may go without an acknowledgement */
+	uint64_t fingerprint; /* of the configuration (rendezvous.c) */
+	uint32_t drain_ms;    /* how long what processes left may go without an acknowledgement */
 	struct device device;
 	char device_name[64];
 };
 void attach_describe(const struct netio *n, struct attach_message *m);
 /* An attachment made of descriptors that another process sent; it takes them over. No process slot yet. */
 int netio_adopt(const struct attach_message *m, const int fd[ATTACH_FDS], struct netio **out);
+/* The same for an application process, whose slot the message names, with its life line. */
+int netio_join(int line, const struct attach_message *m, const int fd[ATTACH_FDS], struct netio **out);
+/* One message with descriptors. 0 or a negative errno. */
+int message_send(int to, const void *data, size_t len, const int *fds, uint32_t count);
+/* Bytes; 0: hung up; a negative errno. Descriptors that did not come are -1. */
+int message_receive(int from, void *data, size_t len, int fds[MESSAGE_FDS]);
+
+/* rendezvous.c: enter a running stack (*out), or make one and let *listener be the keeper's. 0 or a negative
+ * errno. */
+int rendezvous(const struct netio_config *c, int *listener, struct netio **out, char *why, size_t why_len);
+bool rendezvous_wanted(const struct netio_config *c);
+bool rendezvous_trusts(int fd);
+uint64_t rendezvous_fingerprint(const struct netio_config *c);
+bool keeper_possible(void);
 
 /* ------------------------------------------------------------------ driver (evloop.c) */
 bool netio_in_driver(void); /* the calling thread is a driver thread */

@@ -2,8 +2,8 @@
  * keeper.c - the process that notices when others die, and finishes for them
  * (design D6).
  *
- * Theory of operation. A process that fork()s while it has a stack starts the
- * keeper, if there is none: this library, executed as a program. It is made by
+ * Theory of operation. Whoever makes a stack starts its keeper: this library,
+ * executed as a program. It is made by
  * two nested clone()s with no exit signal, the first of which ends at once: so
  * it is nobody's child that wait() could return, holds no descriptor of the
  * application's, and has a session of its own. It maps the region and gets the
@@ -14,11 +14,13 @@
  * process had a part in (procs.c), takes what the device has queued (the dead
  * one may have been elected to), and sees to it that orphaned connections send
  * the rest. It drives the stack only while no process has a driver thread. It
- * leaves when no process is left and nothing is on its way, or nothing was
- * acknowledged for the time of UTCP_EXIT_DRAIN.
+ * leaves when no process is left, nothing is on its way (or nothing was
+ * acknowledged for the time of UTCP_EXIT_DRAIN) and the last TIME-WAIT is over.
  *
  *   ATTACH  first message: the region, the device, the timer; the sender's slot
  *   ADD     a new process's slot, and the keeper's end of its life line
+ *   ENTER   from a process that found the stack by its name (rendezvous.c): an
+ *           ATTACH back, or REFUSE, or we hang up and leave the name to it
  *   JOIN    a new image of the process (exec): it gets an ATTACH back
  *
  * A line that hangs up without its process having begun (fork() failed) is the
@@ -58,13 +60,12 @@ void netio_set_keeper(const char *library, uint32_t ms)
 
 /* ------------------------------------------------------------ messages */
 
-/* One message with descriptors. 0 or a negative errno. */
-static int message_send(int to, const void *data, size_t len, const int *fds, uint32_t count)
+int message_send(int to, const void *data, size_t len, const int *fds, uint32_t count)
 {
 	struct iovec iov = {(void *)(uintptr_t)data, len};
 	union {
 		struct cmsghdr align;
-		char bytes[CMSG_SPACE(ATTACH_FDS * sizeof(int))];
+		char bytes[CMSG_SPACE(MESSAGE_FDS * sizeof(int))];
 	} control = {0};
 	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
 	struct cmsghdr *c;
@@ -85,20 +86,19 @@ static int message_send(int to, const void *data, size_t len, const int *fds, ui
 	return r < 0 ? (int)r : 0;
 }
 
-/* Bytes; 0: hung up; a negative errno. Descriptors that did not come are -1. */
-static int message_receive(int from, void *data, size_t len, int fds[ATTACH_FDS])
+int message_receive(int from, void *data, size_t len, int fds[MESSAGE_FDS])
 {
 	struct iovec iov = {data, len};
 	union {
 		struct cmsghdr align;
-		char bytes[CMSG_SPACE(ATTACH_FDS * sizeof(int))];
+		char bytes[CMSG_SPACE(MESSAGE_FDS * sizeof(int))];
 	} control;
 	struct msghdr m = {
 	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control};
 	struct cmsghdr *c;
 	long r;
 
-	fds[0] = fds[1] = fds[2] = -1;
+	fds[0] = fds[1] = fds[2] = fds[3] = -1;
 	do {
 		r = RAW3(SYS_recvmsg, from, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	} while (r == -EINTR);
@@ -106,7 +106,7 @@ static int message_receive(int from, void *data, size_t len, int fds[ATTACH_FDS]
 		return (int)r;
 	c = CMSG_FIRSTHDR(&m);
 	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-		memcpy(fds, CMSG_DATA(c), MIN_OF(c->cmsg_len - CMSG_LEN(0), ATTACH_FDS * sizeof(int)));
+		memcpy(fds, CMSG_DATA(c), MIN_OF(c->cmsg_len - CMSG_LEN(0), MESSAGE_FDS * sizeof(int)));
 	return (int)r;
 }
 
@@ -181,6 +181,11 @@ static bool adopts_orphans(void)
 	return getpid() == 1 || (RAW2(SYS_prctl, PR_GET_CHILD_SUBREAPER, &subreaper) == 0 && subreaper);
 }
 
+bool keeper_possible(void)
+{
+	return library_path[0] && !adopts_orphans();
+}
+
 bool keeper_alive(struct netio *n)
 {
 	struct pollfd p = {.fd = n->keeper_fd, .events = POLLIN};
@@ -205,14 +210,16 @@ int keeper_start(struct netio *n)
 		return 0;
 	if (n->keeper_fd >= 0)
 		fds_drop(&n->keeper_fd);
-	if (!library_path[0] || adopts_orphans() || n->dev.fd < 0 || n->dev.mem)
+	if (!keeper_possible() || n->dev.fd < 0 || n->dev.mem)
 		return -ENOENT;
 	err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
 	if (err)
 		return err;
 	attach_describe(n, &m);
 	m.drain_ms = drain_ms;
-	err = message_send(pair[0], &m, sizeof m, (int[]){n->region.fd, n->dev.fd, n->timer_fd}, ATTACH_FDS);
+	err = message_send(pair[0], &m, sizeof m,
+			   (int[]){n->region.fd, n->dev.fd, n->timer_fd, n->rendezvous_fd},
+			   n->rendezvous_fd >= 0 ? MESSAGE_FDS : ATTACH_FDS);
 	if (!err)
 		err = spawn(pair[1]);
 	raw_close(pair[1]);
@@ -268,11 +275,10 @@ int netio_rejoin(int line, struct netio **out)
 	uint32_t ask[2] = {MESSAGE_JOIN, 0};
 	struct pollfd p = {.fd = line, .events = POLLIN};
 	struct timespec ts = {JOIN_MS / 1000, 0};
-	int fds[ATTACH_FDS], type = 0, err = sys_init();
+	int fds[MESSAGE_FDS], type = 0, err = sys_init();
 	struct attach_message m;
 	socklen_t len = sizeof type;
 	struct netio *n;
-	bool mine;
 
 	/* The number may be anything in a program that inherited the variable alone. */
 	if (!err &&
@@ -285,15 +291,39 @@ int netio_rejoin(int line, struct netio **out)
 	if (!err && message_receive(line, &m, sizeof m, fds) != sizeof m)
 		err = -EPROTO;
 	if (!err)
-		err = netio_adopt(&m, fds, &n);
+		err = netio_join(line, &m, fds, &n);
+	*out = err ? NULL : n;
+	return err;
+}
+
+int netio_join(int line, const struct attach_message *m, const int fd[ATTACH_FDS], struct netio **out)
+{
+	struct netio *n;
+	int copy, err = netio_adopt(m, fd, &n);
+
+	*out = NULL;
 	if (err)
 		return err;
-	err = fds_keep(line, &n->keeper_fd);
+	copy = (int)RAW3(SYS_fcntl, line, F_DUPFD_CLOEXEC, 3);
+	err = copy < 0 ? copy : fds_keep(copy, &n->keeper_fd);
 	netio_enter(n);
-	mine = proc_renew(n, &n->cx, m.proc);
+	if (!err && !proc_renew(n, &n->cx, m->proc))
+		err = -EPROTO;
 	netio_leave(n);
+	if (err) {
+		netio_detach(n);
+		return err;
+	}
+	raw_close(line);
+	n->joined = true;
+	n->fingerprint = m->fingerprint;
 	*out = n;
-	return err ? err : mine ? 0 : -EPROTO;
+	return 0;
+}
+
+bool netio_is_joined(struct netio *n)
+{
+	return n->joined;
 }
 
 /* ------------------------------------------------------------ the process */
@@ -307,15 +337,17 @@ static struct keeper {
 	struct netio *n;
 	int epfd;
 	struct line *lines;
-	uint32_t line_count, open;
-	bool armed; /* device and timer are in the set */
+	uint32_t line_count, open; /* open: lines of processes */
+	int listener;		   /* -1: nobody can find us */
+	bool armed;		   /* device and timer are in the set */
+	bool leaving;		   /* somebody waits for us to make room for another configuration */
 	uint32_t drain_ms;
 	nsec limit; /* give up what is left then; 0: nothing is left or somebody lives */
 	uint32_t left;
 	uint64_t bytes;
 } keeper;
 
-enum { EVENT_DEVICE = LINES_MAX, EVENT_TIMER };
+enum { EVENT_DEVICE = LINES_MAX, EVENT_TIMER, EVENT_LISTENER };
 
 static int watch(struct keeper *k, int op, int fd, uint64_t tag)
 {
@@ -336,7 +368,7 @@ static void line_open(struct keeper *k, int fd, ref proc)
 	}
 	k->line_count = MAX_OF(k->line_count, i + 1);
 	k->lines[i] = (struct line){fd, proc};
-	k->open++;
+	k->open += proc != REF_NONE;
 }
 
 static void line_ended(struct keeper *k, struct line *l)
@@ -344,12 +376,13 @@ static void line_ended(struct keeper *k, struct line *l)
 	struct netio *n = k->n;
 	struct stack_cx *cx = netio_enter(n);
 
-	proc_reap(n, cx, l->proc);
+	if (l->proc)
+		proc_reap(n, cx, l->proc);
 	netio_drive(n, cx);
 	netio_leave(n);
 	raw_close(l->fd);
-	l->fd = -1;
-	k->open--;
+	k->open -= l->proc != REF_NONE;
+	*l = (struct line){-1, REF_NONE};
 }
 
 static void line_answer(struct keeper *k, const struct line *l)
@@ -363,16 +396,55 @@ static void line_answer(struct keeper *k, const struct line *l)
 	message_send(l->fd, &m, sizeof m, (int[]){n->region.fd, n->dev.fd, n->timer_fd}, ATTACH_FDS);
 }
 
+/* A process that found us by the name. */
+static void line_enter(struct keeper *k, struct line *l, const struct enter_message *m)
+{
+	struct netio *n = k->n;
+	uint32_t refuse[2] = {MESSAGE_REFUSE, 0};
+	bool same = m->fingerprint == n->fingerprint && !n->failure;
+
+	if (!k->open && (!same || m->fresh)) {
+		k->leaving = true; /* it hears of it when we hang up */
+		return;
+	}
+	if (same) {
+		l->proc = proc_slot(n, netio_enter(n));
+		netio_leave(n);
+	}
+	k->open += l->proc != REF_NONE;
+	if (l->proc)
+		line_answer(k, l);
+	else
+		message_send(l->fd, refuse, sizeof refuse, NULL, 0);
+}
+
+static void line_accept(struct keeper *k)
+{
+	int fd = (int)RAW4(SYS_accept4, k->listener, NULL, NULL, SOCK_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	if (rendezvous_trusts(fd))
+		line_open(k, fd, REF_NONE);
+	else
+		raw_close(fd);
+}
+
 static void line_read(struct keeper *k, struct line *l)
 {
-	int fds[ATTACH_FDS], r;
-	uint32_t m[2];
+	int fds[MESSAGE_FDS], r;
+	union {
+		uint32_t word[2];
+		struct enter_message enter;
+	} m;
 
-	while ((r = message_receive(l->fd, m, sizeof m, fds)) > 0) {
-		if (r == sizeof m && m[0] == MESSAGE_ADD && fds[0] >= 0)
-			line_open(k, fds[0], m[1]);
-		else if (r == sizeof m && m[0] == MESSAGE_JOIN)
+	while ((r = message_receive(l->fd, &m, sizeof m, fds)) > 0) {
+		if (r == sizeof m.word && m.word[0] == MESSAGE_ADD && fds[0] >= 0 && l->proc)
+			line_open(k, fds[0], m.word[1]);
+		else if (r == sizeof m.word && m.word[0] == MESSAGE_JOIN && l->proc)
 			line_answer(k, l);
+		else if (r == sizeof m.enter && m.enter.type == MESSAGE_ENTER && !l->proc)
+			line_enter(k, l, &m.enter);
 	}
 	if (r != -EAGAIN)
 		line_ended(k, l);
@@ -396,6 +468,7 @@ static bool settle(struct keeper *k)
 	uint32_t left = stack_draining(cx);
 	uint64_t bytes = stack_buffer_bytes(cx);
 	bool alone = k->open == 0;
+	uint32_t waits = k->leaving || k->listener < 0 ? 0 : pool_live(cx, POOL_TIMEWAIT);
 
 	arm(k, n->region.head->drivers == 0);
 	if (!alone || !left) {
@@ -405,7 +478,7 @@ static bool settle(struct keeper *k)
 		k->left = left;
 		k->bytes = bytes;
 	}
-	alone = alone && (!left || cx->now >= k->limit || n->failure);
+	alone = alone && ((!left && !waits) || (k->limit && cx->now >= k->limit) || n->failure);
 	netio_leave(n);
 	return !alone;
 }
@@ -421,7 +494,9 @@ static void run(struct keeper *k)
 		bool drive = false;
 
 		for (long i = 0; i < count; i++) {
-			if (ev[i].data.u64 >= LINES_MAX)
+			if (ev[i].data.u64 == EVENT_LISTENER)
+				line_accept(k);
+			else if (ev[i].data.u64 >= LINES_MAX)
 				drive = true;
 			else if (k->lines[ev[i].data.u64].fd >= 0)
 				line_read(k, &k->lines[ev[i].data.u64]);
@@ -437,18 +512,22 @@ static void run(struct keeper *k)
 static bool begin(struct keeper *k, int control)
 {
 	struct attach_message m;
-	int fds[ATTACH_FDS];
+	int fds[MESSAGE_FDS];
 
 	if (sys_init() || message_receive(control, &m, sizeof m, fds) != sizeof m || m.type != MESSAGE_ATTACH)
 		return false;
 	if (netio_adopt(&m, fds, &k->n))
 		return false;
 	k->drain_ms = m.drain_ms;
+	k->n->fingerprint = m.fingerprint;
+	k->listener = fds[3];
 	k->lines = pages_alloc(LINES_MAX * sizeof *k->lines);
 	k->epfd = (int)RAW1(SYS_epoll_create1, EPOLL_CLOEXEC);
 	if (!k->lines || k->epfd < 0)
 		return false;
 	line_open(k, control, m.proc);
+	if (k->listener >= 0)
+		watch(k, EPOLL_CTL_ADD, k->listener, EVENT_LISTENER);
 	return true;
 }
 
@@ -460,8 +539,12 @@ void netio_keeper_main(const char *value)
 	(void)value;
 	RAW4(SYS_rt_sigprocmask, SIG_BLOCK, &quiet, NULL, SIGSET_BYTES);
 	RAW2(SYS_prctl, PR_SET_NAME, "utcp-keeper");
-	if (begin(&keeper, control))
+	if (begin(&keeper, control)) {
 		run(&keeper);
+		/* The device is free before anybody who waits for our end can see it. */
+		if (keeper.n->dev.fd >= 0)
+			keeper.n->dev.ops->close(&keeper.n->dev);
+	}
 	for (;;)
 		RAW1(SYS_exit_group, 0);
 }

@@ -51,7 +51,7 @@ static struct hold *hold_at(struct stack_cx *cx, ref r)
 
 /* ------------------------------------------------------------ slots */
 
-static ref slot_new(struct netio *n, struct stack_cx *cx)
+ref proc_slot(struct netio *n, struct stack_cx *cx)
 {
 	struct region_head *h = n->region.head;
 	ref r = pool_alloc(cx, POOL_PROC, REF_NONE);
@@ -69,7 +69,7 @@ static ref slot_new(struct netio *n, struct stack_cx *cx)
 /* Our own, at attach. */
 ref proc_new(struct netio *n, struct stack_cx *cx)
 {
-	n->proc = slot_new(n, cx);
+	n->proc = proc_slot(n, cx);
 	if (n->proc)
 		proc_at(cx, n->proc)->pid = getpid();
 	return n->proc;
@@ -281,7 +281,7 @@ void netio_before_fork(struct netio *n, ref *(*inherit)(ref object))
 	keeper_start(n); /* without one the stack is shared all the same, but nobody sees a SIGKILL */
 	cx = netio_enter(n);
 	n->forking.locked = true;
-	child = slot_new(n, cx);
+	child = proc_slot(n, cx);
 	if (child) {
 		holds_copy(cx, n->proc, child, inherit);
 		waitsets_before_fork(n, cx, child);

@@ -122,7 +122,12 @@ int region_create(struct region *r, char *why, size_t why_len)
 	r->fd = (int)RAW2(SYS_memfd_create, "utcp", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (r->fd < 0) {
 		err = r->fd;
-		why_set(why, why_len, "the stack's memory cannot be made (memfd_create: %s)", strerror(-err));
+		if (err == -EMFILE)
+			why_set(why, why_len, "no file descriptor is free; raise `ulimit -n`");
+		else
+			why_set(why, why_len,
+				"the stack's memory cannot be made (memfd_create: %s); allow the call",
+				strerror(-err));
 		return err;
 	}
 	err = fds_keep(r->fd, &r->fd);

@@ -44,15 +44,6 @@ static bool environment_requires(void)
 	return v && v[0] == '1' && !v[1];
 }
 
-/* The keeper is this library, run as a program. */
-static void keeper_found(void)
-{
-	Dl_info self;
-
-	if (dladdr((void *)(uintptr_t)process_init, &self) && self.dli_fname && self.dli_fname[0] == '/')
-		netio_set_keeper(self.dli_fname, the_config.exit_drain_ms);
-}
-
 static void init(void)
 {
 	char why[512];
@@ -69,7 +60,6 @@ static void init(void)
 	if (config_broken)
 		log_line("%s", why);
 	process_hooks();
-	keeper_found();
 	atomic_store_explicit(&init_done, true, memory_order_release);
 }
 
@@ -95,13 +85,24 @@ static void __attribute__((destructor)) library_unloaded(void)
 		process_drain();
 }
 
+/* The keeper is this library, run as a program. */
+static void keeper_found(void)
+{
+	Dl_info self;
+
+	if (dladdr((void *)(uintptr_t)process_init, &self) && self.dli_fname && self.dli_fname[0] == '/')
+		netio_set_keeper(self.dli_fname, the_config.exit_drain_ms);
+}
+
 void stack_adopt(struct netio *n)
 {
 	int r;
 
+	keeper_found(); /* of a new image: it may have to start the next one */
 	fdtable_set_base(netio_enter(n)->base);
 	netio_leave(n);
 	__atomic_store_n(&the_stack, n, __ATOMIC_RELEASE);
+	stats_begin(n);
 	r = netio_start_driver(n);
 	if (r < 0)
 		log_line("the driver thread could not be started (error %d); timers run only while the "
@@ -115,7 +116,10 @@ static int attach(void)
 {
 	char why[512] = "";
 	struct netio *n;
-	int r = netio_attach(&the_config.net, &n, why, sizeof why);
+	int r;
+
+	keeper_found();
+	r = netio_attach(&the_config.net, &n, why, sizeof why);
 
 	if (r < 0) {
 		if (!attach_failure_told)

@@ -328,6 +328,8 @@ void fallback_report(void);
 /* stats.c. At exit, while the stack still lives: UTCP_STATS (`name value` lines) and the summary of -v. Once.
  */
 void stats_report(struct netio *n);
+/* The stack is ours from now on: what it has counted before is not. */
+void stats_begin(struct netio *n);
 
 /* ------------------------------------------------------------------ the real functions (real.c) */
 void real_init(void);

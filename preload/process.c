@@ -194,7 +194,10 @@ static void drain(struct netio *n)
 	for (ref d = pool_next(cx, POOL_DESCRIPTION, REF_NONE); d; d = pool_next(cx, POOL_DESCRIPTION, d))
 		drain_close(cx, d);
 	netio_leave(n);
-	if (!netio_is_kept(n) && the_config.exit_drain_ms && !thread_waitset(&ws))
+	/* Figures and a capture are to be complete: then we see the end ourselves. */
+	if ((!netio_is_kept(n) || (!process.child && (the_config.stats_path[0] || the_config.verbose ||
+						      the_config.net.pcap_path[0]))) &&
+	    the_config.exit_drain_ms && !thread_waitset(&ws))
 		drain_wait(n, ws);
 }
 

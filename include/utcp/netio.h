@@ -31,7 +31,8 @@
 struct netio; /* this process's attachment to one stack */
 
 struct netio_config {
-	char device[64];	   /* "tap:NAME", "packet:IFNAME", "mem:NAME" */
+	char device[64];     /* "tap:NAME", "packet:IFNAME", "mem:NAME" */
+	char stack_name[64]; /* by which processes find each other; "": the device; "none": not at all */
 	struct stack_config stack; /* addr any: 10.77.0.2/24 with a TAP that we create; mac zero: chosen; mtu
 				      0: the device's */
 	bool mtu_set, mac_set;
@@ -54,6 +55,10 @@ void netio_config_defaults(struct netio_config *c);
  * -ENOMEM region refused, -EINVAL configuration, -ENOENT libpcap missing ...
  */
 int netio_attach(const struct netio_config *c, struct netio **out, char *why, size_t why_len);
+/* Would netio_attach() succeed? As far as can be told by doing it and undoing it. */
+int netio_try(const struct netio_config *c, char *why, size_t why_len);
+/* True if other processes made the stack, or the process entered one that ran. */
+bool netio_is_joined(struct netio *n);
 /* Stop the driver thread, finish the capture, close everything. A TAP that we created vanishes with it. */
 void netio_detach(struct netio *n);
 /* In a fork()ed child: forget the parent's stack without touching it (close nothing that is shared, no

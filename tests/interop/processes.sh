@@ -1,15 +1,14 @@
 # processes.sh - cases in which several processes share one stack. Sourced by run.sh.
 # shellcheck shell=bash
 
-# keepers_gone: the keeper leaves when its processes have, and with it the device is free.
-device_free() {
-	case $KIND in
-	*tap) ip link show "${UTCP_DEV#*:}" | grep -q NO-CARRIER ;;
-	*) [ "$(wc -l </proc/net/packet)" = 1 ] ;;
-	esac
+# keepers_gone: nobody holds the stack but its keeper, which serves what is left and makes room for a newcomer
+# with other settings.
+newcomer() {
+	UTCP_CC=reno timeout 10 "$UTCP" curl -sS "http://$KERNEL:9/" 2>/dev/null
+	[ $? = 7 ] # refused: it had a stack
 }
 keepers_gone() {
-	wait_until "${1:-50}" "the device to be free" device_free || fail "a process stays"
+	wait_until 20 "the stack to be free" newcomer || fail "a process stays"
 }
 
 nginx_workers_config() { # FILE PORT WORKERS
@@ -158,4 +157,51 @@ serve_kernel() {
 	nc.openbsd -N -l "$KERNEL" "$1" <www/two >/dev/null &
 	KERNEL_SERVER=$!
 	wait_port "$1"
+}
+
+# Commands that know nothing of each other share the stack, its address and its ports.
+c_one_stack() {
+	local i pids=() bad=0
+	spy_start ""
+	serve 8001 /usr/bin/python3 -m http.server 8001 --bind 0.0.0.0 --directory "$WORK/www"
+	serve_kernel 7007
+	echo "a client beside the server"
+	ours nc.openbsd -d "$KERNEL" 7007 >got || fail "nc: status $?"
+	cmp got www/two || fail "the bytes differ"
+	timeout 20 curl -sS -o got "http://$STACK:8001/two" || fail "curl: status $?"
+	cmp got www/two || fail "the bytes differ"
+	echo "a second server on the port: $("$UTCP" /usr/bin/python3 -m http.server 8001 --bind 0.0.0.0 2>&1 | tail -1)"
+	echo "other settings while it runs"
+	UTCP_MTU=1400 "$UTCP" curl -sS "http://$KERNEL:9/" 2>err && fail "the settings were ignored"
+	grep -q 'other settings' err || fail "no word about the settings: $(cat err)"
+	echo "ten at once"
+	/usr/bin/python3 -m http.server 8002 --bind "$KERNEL" --directory "$WORK/www" >/dev/null 2>&1 &
+	wait_port 8002
+	for i in {1..10}; do
+		"$UTCP" curl -sS -o "got.$i" "http://$KERNEL:8002/two" &
+		pids+=($!)
+	done
+	for i in "${pids[@]}"; do wait "$i" || bad=$((bad + 1)); done
+	[ $bad = 0 ] || fail "$bad of 10 failed"
+	for i in {1..10}; do cmp "got.$i" www/two || fail "the bytes differ"; done
+	server_end ""
+	keepers_gone
+}
+
+# A process that is killed, and one that ends with data on its way.
+c_sudden_ends() {
+	spy_start ""
+	echo "killed: the peer sees the end"
+	timeout 20 nc.openbsd -l "$KERNEL" 7008 >got </dev/null &
+	PEER=$!
+	wait_port 7008
+	"$UTCP" /usr/bin/python3 -c "
+import os, signal, socket
+s = socket.create_connection(('$KERNEL', 7008))
+s.sendall(open('www/two', 'rb').read())
+os.kill(os.getpid(), signal.SIGKILL)" 2>/dev/null
+	wait "$PEER" || fail "the peer waits"
+	cmp got www/two || fail "bytes are lost"
+	spy_stop || fail "kernel sockets"
+	keepers_gone
 }

@@ -43,6 +43,8 @@ cases() {
 		python_forking 60
 		fork_ends 40
 		exec_inherits 60
+		one_stack 60
+		sudden_ends 40
 	EOF
 }
 
