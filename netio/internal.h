@@ -203,6 +203,12 @@ void waitsets_after_fork(struct netio *n);
 
 /* ------------------------------------------------------------------ processes (procs.c), keeper (keeper.c)
  */
+/* MESSAGE_SPAWN (keeper.c) */
+struct spawn_message {
+	uint32_t type, count;
+	uint64_t cookie[VFORK_COOKIES_MAX];
+};
+
 struct proc {
 	struct pool_head head;
 	ref next, prev;	  /* all attached processes */
@@ -218,6 +224,8 @@ ref proc_new(struct netio *n, struct stack_cx *cx);
 ref proc_slot(struct netio *n, struct stack_cx *cx);
 /* A process is gone: drop its shares by the rules of close(). */
 void proc_reap(struct netio *n, struct stack_cx *cx, ref proc);
+/* A slot for a process that has the sockets with these cookies; REF_NONE: none of them is an object. */
+ref proc_spawned(struct netio *n, struct stack_cx *cx, const struct spawn_message *m);
 /* exec(): our own slot `proc`, but the threads, wait sets and driver of the old image are gone. */
 bool proc_renew(struct netio *n, struct stack_cx *cx, ref proc);
 void proc_waiters_add(struct netio *n, struct stack_cx *cx, ref hold, int by);
@@ -233,7 +241,7 @@ int keeper_add(struct netio *n, ref proc);
 bool keeper_alive(struct netio *n);
 
 /* What a process sends to the keeper. ATTACH comes with the region, the device and the timer. */
-enum { MESSAGE_ATTACH = 1, MESSAGE_ADD, MESSAGE_JOIN, MESSAGE_ENTER, MESSAGE_REFUSE };
+enum { MESSAGE_ATTACH = 1, MESSAGE_ADD, MESSAGE_JOIN, MESSAGE_ENTER, MESSAGE_REFUSE, MESSAGE_SPAWN };
 #define ATTACH_FDS  3
 #define MESSAGE_FDS 4 /* to the keeper: the rendezvous' listening socket as well */
 struct enter_message {

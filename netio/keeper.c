@@ -21,6 +21,8 @@
  *   ADD     a new process's slot, and the keeper's end of its life line
  *   ENTER   from a process that found the stack by its name (rendezvous.c): an
  *           ATTACH back, or REFUSE, or we hang up and leave the name to it
+ *   SPAWN   from a child of vfork(), with the cookies of its sockets: a slot for it,
+ *           with holds for those that are ours
  *   JOIN    a new image of the process (exec): it gets an ATTACH back
  *
  * A line that hangs up without its process having begun (fork() failed) is the
@@ -270,11 +272,53 @@ void netio_exec_failed(struct netio *n)
 
 #define JOIN_MS 2000
 
+static bool readable_soon(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	struct timespec ts = {JOIN_MS / 1000, 0};
+	long r;
+
+	do {
+		r = RAW6(SYS_ppoll, &p, 1, &ts, NULL, 0, 0);
+	} while (r == -EINTR);
+	return r == 1;
+}
+
+bool netio_is_life_line(const struct netio *n, int fd)
+{
+	return fd == n->keeper_fd;
+}
+
+#define LINE_NUMBER 512 /* out of the way of a program that knows nothing of the line */
+
+int netio_vfork_line(struct netio *n, const uint64_t *cookie, uint32_t count)
+{
+	struct spawn_message m = {.type = MESSAGE_SPAWN, .count = count};
+	int pair[2], fds[MESSAGE_FDS], err, high;
+	uint32_t known[2] = {0, 0};
+
+	if (n->keeper_fd < 0)
+		return -ENOTCONN;
+	memcpy(m.cookie, cookie, count * sizeof *cookie);
+	err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
+	if (err)
+		return err;
+	err = message_send(n->keeper_fd, &m, sizeof m, &pair[1], 1);
+	raw_close(pair[1]);
+	/* The parent goes on with our exec, and may close its own: not before the keeper holds for us. */
+	if (!err &&
+	    (!readable_soon(pair[0]) || message_receive(pair[0], known, sizeof known, fds) <= 0 || !known[1]))
+		err = -ENOENT;
+	high = err ? err : (int)RAW3(SYS_fcntl, pair[0], F_DUPFD, LINE_NUMBER);
+	if (!err && high < 0)
+		high = (int)RAW3(SYS_fcntl, pair[0], F_DUPFD, 3);
+	raw_close(pair[0]);
+	return high;
+}
+
 int netio_rejoin(int line, struct netio **out)
 {
 	uint32_t ask[2] = {MESSAGE_JOIN, 0};
-	struct pollfd p = {.fd = line, .events = POLLIN};
-	struct timespec ts = {JOIN_MS / 1000, 0};
 	int fds[MESSAGE_FDS], type = 0, err = sys_init();
 	struct attach_message m;
 	socklen_t len = sizeof type;
@@ -286,7 +330,7 @@ int netio_rejoin(int line, struct netio **out)
 		err = -ENOTSOCK;
 	if (!err)
 		err = message_send(line, ask, sizeof ask, NULL, 0);
-	if (!err && RAW6(SYS_ppoll, &p, 1, &ts, NULL, 0, 0) != 1)
+	if (!err && !readable_soon(line))
 		err = -ETIMEDOUT;
 	if (!err && message_receive(line, &m, sizeof m, fds) != sizeof m)
 		err = -EPROTO;
@@ -418,6 +462,20 @@ static void line_enter(struct keeper *k, struct line *l, const struct enter_mess
 		message_send(l->fd, refuse, sizeof refuse, NULL, 0);
 }
 
+static void line_spawn(struct keeper *k, int fd, const struct spawn_message *m)
+{
+	struct netio *n = k->n;
+	ref slot = proc_spawned(n, netio_enter(n), m);
+	uint32_t known[2] = {MESSAGE_SPAWN, slot != REF_NONE};
+
+	netio_leave(n);
+	message_send(fd, known, sizeof known, NULL, 0);
+	if (slot)
+		line_open(k, fd, slot);
+	else
+		raw_close(fd);
+}
+
 static void line_accept(struct keeper *k)
 {
 	int fd = (int)RAW4(SYS_accept4, k->listener, NULL, NULL, SOCK_CLOEXEC);
@@ -436,6 +494,7 @@ static void line_read(struct keeper *k, struct line *l)
 	union {
 		uint32_t word[2];
 		struct enter_message enter;
+		struct spawn_message spawn;
 	} m;
 
 	while ((r = message_receive(l->fd, &m, sizeof m, fds)) > 0) {
@@ -445,6 +504,8 @@ static void line_read(struct keeper *k, struct line *l)
 			line_answer(k, l);
 		else if (r == sizeof m.enter && m.enter.type == MESSAGE_ENTER && !l->proc)
 			line_enter(k, l, &m.enter);
+		else if (r == sizeof m.spawn && m.spawn.type == MESSAGE_SPAWN && fds[0] >= 0 && l->proc)
+			line_spawn(k, fds[0], &m.spawn);
 	}
 	if (r != -EAGAIN)
 		line_ended(k, l);

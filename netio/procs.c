@@ -210,6 +210,32 @@ static void holds_drop(struct stack_cx *cx, ref r, bool all)
 	}
 }
 
+static bool spawn_has(const struct spawn_message *m, uint64_t cookie)
+{
+	for (uint32_t i = 0; i < MIN_OF(m->count, (uint32_t)VFORK_COOKIES_MAX); i++)
+		if (m->cookie[i] == cookie)
+			return cookie != 0;
+	return false;
+}
+
+ref proc_spawned(struct netio *n, struct stack_cx *cx, const struct spawn_message *m)
+{
+	ref slot = proc_slot(n, cx);
+
+	for (ref r = pool_next(cx, POOL_DESCRIPTION, REF_NONE); slot && r;
+	     r = pool_next(cx, POOL_DESCRIPTION, r)) {
+		const struct shared_object *o = pool_at(cx, r);
+
+		if (o->holders && spawn_has(m, o->cookie))
+			hold_new(cx, slot, r);
+	}
+	if (slot && !proc_at(cx, slot)->holds) {
+		slot_free(n, cx, slot);
+		slot = REF_NONE;
+	}
+	return slot;
+}
+
 bool proc_renew(struct netio *n, struct stack_cx *cx, ref r)
 {
 	struct proc *p = proc_at(cx, r);

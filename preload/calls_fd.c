@@ -20,10 +20,11 @@
 
 #define OWN_FDS_MAX (1u << 16) /* none of ours is above: netio/fds.c */
 
+/* A child of vfork() that closes all it does not pass on needs the line to the keeper until its exec(). */
 static bool ours(int fd)
 {
 	return UNLIKELY(the_stack != NULL) && UNLIKELY(netio_owns_fd(fd)) && !netio_internal_thread() &&
-	       !process_is_vfork_child();
+	       (!process_is_vfork_child() || netio_is_life_line(the_stack, fd));
 }
 
 /* ------------------------------------------------------------ close */
@@ -91,9 +92,9 @@ static int range_close(unsigned int first, unsigned int last, int flags)
 {
 	uint64_t from = first;
 
-	if (the_stack && !process_is_vfork_child()) {
+	if (the_stack) {
 		for (uint64_t fd = first; fd <= last && fd < OWN_FDS_MAX; fd++) {
-			if (!netio_owns_fd((int)fd))
+			if (!netio_owns_fd((int)fd) || !ours((int)fd))
 				continue;
 			if (fd > from && REAL(close_range)((unsigned int)from, (unsigned int)fd - 1, flags))
 				return -errno;

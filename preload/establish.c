@@ -179,8 +179,10 @@ static void alias_replace(int fd, struct replacement *x)
 		r = sys.dup3(x->first, fd, cloexec & FD_CLOEXEC ? O_CLOEXEC : 0) < 0 ? -errno : 0;
 	}
 	if (r >= 0) {
-		if (x->first < 0)
+		if (x->first < 0) {
 			x->first = fd;
+			description_of(x->d)->cookie = cookie_of(fd);
+		}
 		r = fd_install(fd, FD_STREAM, x->d);
 		if (!r)
 			r = epoll_after_replace(fd, x->d);
@@ -464,6 +466,7 @@ static int listener_make(int fd, int backlog, struct endpoint *local, const stru
 
 	if (r)
 		return r;
+	description_of(d)->cookie = cookie_of(fd);
 	r = sys.listen(fd, backlog) ? -errno : kernel_name(fd, &bound);
 	if (!r && both) {
 		/* on the stack's own address no connection can reach the kernel half */
@@ -623,6 +626,7 @@ static int accept_stack(struct description *p, struct sockaddr *sa, socklen_t *l
 	fd = placeholder_new(flags);
 	if (fd >= 0) {
 		description_of(a.d)->nonblock = (flags & SOCK_NONBLOCK) != 0;
+		description_of(a.d)->cookie = cookie_of(fd);
 		r = fd_install(fd, FD_STREAM, a.d);
 		if (!r) {
 			address_copy_out(&a.peer, p->v6, sa, len);

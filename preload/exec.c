@@ -5,8 +5,8 @@
  * listeners are descriptors that exec() passes on; the memory that says what they
  * are is gone. What stays is the process's slot in the stack with its holds, as
  * long as its life line to the keeper is open (netio/keeper.c). So the old image
- *   - notes in each description the SO_COOKIE of its descriptor, which is the
- *     open file's identity and the same in the new image;
+ *   - relies on the SO_COOKIE in each description, which is the open file's
+ *     identity and the same in the new image;
  *   - lets the life line pass, and names its number in UTCP_INHERIT;
  *   - sees to it that the new image is preloaded, whatever environment it gets.
  * The new image, when it is loaded with that variable, asks the keeper over the
@@ -17,14 +17,16 @@
  * so the connections, open until it ends. If nothing is passed on, the line is
  * closed by exec() and the keeper closes the rest by the rules of close().
  *
- * A child of vfork() shares our memory and is not known to the stack: nothing is
- * passed on from there.
+ * A child of vfork() shares our memory and has no slot, and must not take the
+ * stack's lock, which would be its parent's. It tells the keeper the cookies of
+ * its sockets, and the keeper makes slot, holds and line for it.
  *
  * Place in the flow: calls_exec.c -> here; init.c calls exec_inherit() at load.
  */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "preload/exec.h"
@@ -33,9 +35,10 @@
 #include "preload/socket.h"
 #include "preload/wait.h"
 
-#define VARIABLE  "UTCP_INHERIT"
-#define PRELOAD	  "LD_PRELOAD"
-#define FDS_LEAST 1024 /* numbers that are probed at least */
+#define VARIABLE      "UTCP_INHERIT"
+#define PRELOAD	      "LD_PRELOAD"
+#define FDS_LEAST     1024 /* numbers that are probed at least */
+#define VFORK_NUMBERS 256  /* numbers that a child of vfork() looks at */
 
 extern char **environ;
 
@@ -48,21 +51,11 @@ struct passing {
 static void number_note(int fd, void *arg)
 {
 	struct passing *p = arg;
-	uint64_t cookie = 0;
-	socklen_t len = sizeof cookie;
 	int flags = sys.fcntl(fd, F_GETFD);
-	ref d;
 
 	if (flags < 0 || flags & FD_CLOEXEC || (fd_kind(fd) != FD_STREAM && fd_kind(fd) != FD_LISTENER))
 		return;
-	d = fd_hold(fd);
-	if (!d)
-		return;
-	if (!sys.getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len)) {
-		description_of(d)->cookie = cookie;
-		p->count++;
-	}
-	fd_release(d);
+	p->count++;
 }
 
 static const char *value_of(char *const *env, const char *name)
@@ -100,18 +93,20 @@ static size_t env_count(char *const *env)
 	return n;
 }
 
-/* env with what the heir needs; x->pages holds it. */
+/* env with what the heir needs, in x. */
 static char **env_make(struct exec_plan *x, char *const *env, int line)
 {
 	size_t n = 0, room = env_count(env) + env_count(environ) + 4;
 	char **out;
 	bool preload;
 
-	x->bytes = room * sizeof *out;
-	x->pages = pages_get(x->bytes);
-	if (!x->pages)
+	out = x->env;
+	if (room > ARRAY_LEN(x->env)) {
+		x->bytes = room * sizeof *out;
+		x->pages = out = pages_get(x->bytes);
+	}
+	if (!out)
 		return NULL;
-	out = x->pages;
 	preload = preload_line(x->preload, sizeof x->preload, value_of(env, PRELOAD));
 	for (char *const *e = env; e && *e; e++)
 		if (strncmp(*e, VARIABLE "=", sizeof VARIABLE) != 0 &&
@@ -129,6 +124,33 @@ static char **env_make(struct exec_plan *x, char *const *env, int line)
 	return out;
 }
 
+/*
+ * A child of vfork() runs in its parent's memory, but its numbers are its own, and
+ * the table knows nothing of what it did with them: ask the kernel.
+ */
+static char *const *vfork_begin(struct exec_plan *x, char *const *env)
+{
+	uint64_t cookie[VFORK_COOKIES_MAX];
+	uint32_t count = 0;
+	char **mine;
+
+	/* Our memory is the parent's: it must not use these placeholders for other connections. */
+	atomic_fetch_add(&process.fork_count, 1);
+	for (int fd = 0; fd < VFORK_NUMBERS && count < VFORK_COOKIES_MAX; fd++) {
+		int flags = sys.fcntl(fd, F_GETFD);
+
+		if (flags < 0 || flags & FD_CLOEXEC || netio_owns_fd(fd))
+			continue;
+		cookie[count] = cookie_of(fd);
+		count += cookie[count] != 0;
+	}
+	x->vfork_line = count ? netio_vfork_line(the_stack, cookie, count) : 0;
+	if (x->vfork_line <= 0)
+		return env;
+	mine = env_make(x, env, x->vfork_line);
+	return mine ? mine : env;
+}
+
 char *const *exec_begin(struct exec_plan *x, char *const *env)
 {
 	struct passing p = {0};
@@ -136,8 +158,10 @@ char *const *exec_begin(struct exec_plan *x, char *const *env)
 	int line, last;
 
 	memset(x, 0, offsetof(struct exec_plan, preload));
-	if (!the_stack || process_is_vfork_child() || atomic_load(&process.finished) || thread_marks.depth)
+	if (!the_stack || atomic_load(&process.finished) || thread_marks.depth)
 		return env;
+	if (process_is_vfork_child())
+		return vfork_begin(x, env);
 	last = fd_highest();
 	for (int fd = 0; fd <= last; fd++)
 		number_note(fd, &p);
@@ -152,6 +176,8 @@ char *const *exec_begin(struct exec_plan *x, char *const *env)
 
 void exec_failed(struct exec_plan *x)
 {
+	if (x->vfork_line > 0)
+		sys.syscall(SYS_close, x->vfork_line);
 	if (x->begun)
 		netio_exec_failed(the_stack);
 	if (x->pages)

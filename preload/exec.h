@@ -8,9 +8,10 @@
 
 struct exec_plan {
 	bool begun;
-	void *pages; /* of the environment */
+	int vfork_line; /* 0: none */
+	void *pages;	/* of the environment, if env is too small */
 	size_t bytes;
-	char preload[8192], line[32];
+	char preload[8192], line[32], *env[1024];
 };
 
 /* Before exec(): the environment to give it. Async-signal-safe. */

@@ -476,7 +476,7 @@ uint64_t fd_options(int fd)
 	return e ? atomic_load(&e->options) : 0;
 }
 
-static uint64_t cookie_of(int fd)
+uint64_t cookie_of(int fd)
 {
 	uint64_t cookie = 0;
 	socklen_t len = sizeof cookie;

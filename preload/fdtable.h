@@ -15,6 +15,8 @@ void fd_mark_option(int fd, uint32_t bit);
 uint64_t fd_options(int fd);
 /* True if the kernel socket is older than the last fork(): another process may hold it too. */
 bool fd_maybe_shared(int fd);
+/* SO_COOKIE: the identity of the open socket; 0: not a socket. */
+uint64_t cookie_of(int fd);
 /* Every FD_TCP number of the same kernel socket, `fd` itself included. */
 void fd_each_tcp_alias(int fd, void (*f)(int fd, void *arg), void *arg);
 

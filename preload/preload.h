@@ -101,6 +101,7 @@ struct description {
 	struct pool_head head;
 	uint32_t holders;
 	ref sock;			 /* core socket */
+	uint64_t cookie;		 /* SO_COOKIE of the placeholder or listener */
 	uint8_t kind;			 /* FD_STREAM or FD_LISTENER */
 	_Atomic uint8_t nonblock, async; /* O_NONBLOCK, O_ASYNC: read without the lock */
 	uint8_t v6;			 /* AF_INET6 socket: addresses are shown v4-mapped */
@@ -108,7 +109,6 @@ struct description {
 	uint8_t connect_pending;	     /* connect() not yet collected */
 	uint8_t broken;			     /* the stack failed (device gone): every call answers ENETDOWN */
 	_Atomic uint64_t rcvtimeo, sndtimeo; /* ns; 0: none */
-	uint64_t cookie;		     /* SO_COOKIE of the placeholder or listener */
 	int32_t rcvlowat;		     /* SO_RCVLOWAT, at least 1 */
 	uint32_t sent_undriven;		     /* bytes sent since the device was last looked at */
 	uint8_t kernel_turn;		     /* a listener's fairness between its two halves */
@@ -118,7 +118,8 @@ struct description {
 };
 _Static_assert(sizeof(struct description) <= 256, "struct description outgrew its pool class");
 _Static_assert(offsetof(struct description, holders) == offsetof(struct shared_object, holders) &&
-		   offsetof(struct description, sock) == offsetof(struct shared_object, sock),
+		   offsetof(struct description, sock) == offsetof(struct shared_object, sock) &&
+		   offsetof(struct description, cookie) == offsetof(struct shared_object, cookie),
 	       "struct description does not begin as struct shared_object");
 
 /* What this process has of a description. In private memory: fork() copies it, and it dies with us. */

@@ -81,7 +81,8 @@ void netio_capture_flush(struct netio *n);
 struct shared_object {
 	struct pool_head head;
 	uint32_t holders;
-	ref sock; /* core socket */
+	ref sock;	 /* core socket */
+	uint64_t cookie; /* SO_COOKIE of its descriptors */
 };
 /* This process's part in an object, under the lock; REF_NONE: no memory. */
 ref netio_hold(struct netio *n, struct stack_cx *cx, ref object);
@@ -108,6 +109,15 @@ int netio_child_after_fork(struct netio *n);
  */
 int netio_before_exec(struct netio *n, bool passes);
 void netio_exec_failed(struct netio *n);
+/*
+ * In a child of vfork() that is about to exec and holds sockets with these
+ * cookies: the keeper makes a slot with holds for those that are objects here.
+ * Takes no lock: the lock would be the parent's. A life line that stays open
+ * over the exec, or a negative errno.
+ */
+#define VFORK_COOKIES_MAX 32
+bool netio_is_life_line(const struct netio *n, int fd);
+int netio_vfork_line(struct netio *n, const uint64_t *cookie, uint32_t count);
 int netio_rejoin(int line, struct netio **out);
 void netio_each_hold(struct netio *n, struct stack_cx *cx, void (*f)(ref object, ref hold, void *arg),
 		     void *arg);

@@ -205,3 +205,26 @@ os.kill(os.getpid(), signal.SIGKILL)" 2>/dev/null
 	spy_stop || fail "kernel sockets"
 	keepers_gone
 }
+
+# subprocess gives a child of vfork() the connection as its standard input and output.
+c_vfork_inherits() {
+	cat >vfork.py <<-'END'
+		import socket, subprocess, sys
+		l = socket.socket()
+		l.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+		l.bind(("0.0.0.0", 7009))
+		l.listen(5)
+		children = []
+		for i in range(3):
+		    c = l.accept()[0]
+		    children.append(subprocess.Popen(["/bin/cat"], stdin=c, stdout=c))
+		    c.close()
+		sys.exit(sum(p.wait() for p in children))
+	END
+	spy_start ""
+	serve 7009 /usr/bin/python3 vfork.py
+	exchanges 7009 3
+	wait "$SERVER" || fail "status $?"
+	spy_stop || fail "kernel sockets"
+	keepers_gone
+}

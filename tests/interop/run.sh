@@ -45,6 +45,7 @@ cases() {
 		exec_inherits 60
 		one_stack 60
 		sudden_ends 40
+		vfork_inherits 30
 	EOF
 }
 
