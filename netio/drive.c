@@ -131,6 +131,8 @@ static void read_clock(struct netio *n)
 		h->last_now = now;
 	n->cx.now = h->last_now;
 	n->cx.limit = h->limit;
+	if (__builtin_expect(h->broken && !n->failure, 0))
+		device_failed(n, -ENOTRECOVERABLE);
 }
 
 struct stack_cx *netio_enter(struct netio *n)

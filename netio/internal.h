@@ -28,6 +28,7 @@ struct region_head {
 	uint64_t limit;	    /* usable bytes of the stack */
 	uint64_t reserved;  /* bytes of address space that every process maps */
 	uint64_t recovered; /* how often an owner died inside */
+	uint32_t broken;    /* one of them left it inconsistent: no process works on it any more */
 	nsec armed;	    /* what the timerfd is set to; NSEC_NEVER: off */
 	ref procs;	    /* attached processes (procs.c), the keeper not among them */
 	uint32_t proc_count;
