@@ -60,6 +60,7 @@ struct capture {
 	int fd;
 	int error; /* positive errno of the write that ended the capture */
 	bool reported, forgotten, ended, filtered;
+	bool shared; /* a forked child writes to the same file */
 	struct bpf_program filter;
 	uint32_t snaplen;
 	uint64_t drops;
@@ -260,6 +261,8 @@ static void record(struct capture *c, const uint8_t *frame, uint32_t captured, u
 		return;
 	h.caplen = MIN_OF(captured, c->snaplen);
 	c->pcap.pcap_dump((u_char *)c->dumper, &h, frame);
+	if (c->shared)
+		fflush(c->file);
 	report_error(c);
 }
 
@@ -333,6 +336,12 @@ static void file_close(struct capture *c)
 	c->file = NULL;
 	if (c->fd >= 0)
 		fds_drop(&c->fd);
+}
+
+void capture_share(struct capture *c)
+{
+	capture_flush(c);
+	c->shared = true;
 }
 
 void capture_forget(struct capture *c)

@@ -18,6 +18,7 @@
 #include <linux/futex.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/mman.h>
 #include <sys/timerfd.h>
 
@@ -130,6 +131,8 @@ static void read_clock(struct netio *n)
 		h->last_now = now;
 	n->cx.now = h->last_now;
 	n->cx.limit = h->limit;
+	if (__builtin_expect(h->broken && !n->failure, 0))
+		device_failed(n, -ENOTRECOVERABLE);
 }
 
 struct stack_cx *netio_enter(struct netio *n)
@@ -174,7 +177,7 @@ void device_failed(struct netio *n, int err)
  */
 static int burst_limit(struct netio *n)
 {
-	if (n->busy || n->slots_used > 1 || netio_in_driver())
+	if (n->busy || n->slots_used > 1 || n->region.head->proc_count > 1 || netio_in_driver())
 		return BURST_MAX;
 	if (++n->looks < LOOK_EVERY)
 		return 1;
@@ -215,7 +218,7 @@ int netio_drive(struct netio *n, struct stack_cx *cx)
 	int taken = receive_burst(n, cx, &more);
 
 	/* More than a burst, and others sleep beside it: nobody else may have been told. */
-	while (more && taken < QUEUE_MAX && atomic_load(&n->waiters) > 0) {
+	while (more && taken < QUEUE_MAX && atomic_load(&n->region.head->waiters) > 0) {
 		stack_flush(cx);
 		taken += receive_burst(n, cx, &more);
 	}
@@ -225,8 +228,8 @@ int netio_drive(struct netio *n, struct stack_cx *cx)
 		n->count.rx_helper += (uint64_t)taken;
 	} else {
 		n->count.rx_app += (uint64_t)taken;
-		atomic_store_explicit(&n->activity,
-				      atomic_load_explicit(&n->activity, memory_order_relaxed) + 1,
+		_Atomic uint64_t *activity = &n->region.head->activity;
+		atomic_store_explicit(activity, atomic_load_explicit(activity, memory_order_relaxed) + 1,
 				      memory_order_relaxed);
 	}
 	if (woken_by_device) {
@@ -247,12 +250,13 @@ void drive_note_wake(bool device)
 static void timer_settle(struct netio *n, nsec deadline)
 {
 	struct itimerspec t = {{0, 0}, {0, 0}};
-	bool fired = n->armed <= n->cx.now;
+	struct region_head *h = n->region.head;
+	bool fired = h->armed <= n->cx.now;
 
-	if (deadline >= n->armed && !fired)
+	if (deadline >= h->armed && !fired)
 		return;
 	/* Setting it also takes back a readiness that nobody has read. */
-	n->armed = deadline;
+	h->armed = deadline;
 	if (deadline != NSEC_NEVER) {
 		deadline = MAX_OF(deadline, 1); /* 0 would switch it off */
 		t.it_value.tv_sec = (time_t)(deadline / NS_PER_S);
@@ -276,7 +280,7 @@ void netio_leave(struct netio *n)
 	wake_driver = n->wake_driver;
 	n->wake_driver = false;
 	lock_release(n);
-	ring_all(&rings);
+	ring_all(n, &rings);
 	if (wake_driver)
 		driver_unpark(n);
 }
@@ -321,10 +325,30 @@ static int timer_open(struct netio *n, char *why, size_t why_len)
 	int fd = (int)RAW2(SYS_timerfd_create, CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	int err = fd < 0 ? fd : fds_keep(fd, &n->timer_fd);
 
-	n->armed = NSEC_NEVER;
 	if (err) {
 		n->timer_fd = -1;
 		why_set(why, why_len, "no timer (%s); raise `ulimit -n`", strerror(-err));
+	}
+	return err;
+}
+
+static void stack_handle(struct netio *n)
+{
+	n->cx.base = (uint8_t *)n->region.head + REGION_HEAD_BYTES;
+	n->cx.grow = cx_grow;
+	n->cx.tx = cx_tx;
+	n->cx.arg = n;
+}
+
+/* The socket that rings bells of other processes. */
+static int post_open(struct netio *n, char *why, size_t why_len)
+{
+	int fd = (int)RAW3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int err = fd < 0 ? fd : fds_keep(fd, &n->post_fd);
+
+	if (err) {
+		n->post_fd = -1;
+		why_set(why, why_len, "no local socket (%s); raise `ulimit -n`", strerror(-err));
 	}
 	return err;
 }
@@ -341,14 +365,13 @@ static int stack_start(struct netio *n, struct netio_config *c, char *why, size_
 		why_set(why, why_len, "the kernel gives no random numbers");
 		return -EIO;
 	}
-	n->cx.base = (uint8_t *)n->region.head + REGION_HEAD_BYTES;
-	n->cx.grow = cx_grow;
-	n->cx.tx = cx_tx;
-	n->cx.arg = n;
+	stack_handle(n);
 	read_clock(n);
 	err = lock_init(n->region.head);
 	if (!err)
 		err = stack_init(&n->cx, &c->stack, seed);
+	if (!err && !proc_new(n, &n->cx))
+		err = -ENOMEM;
 	if (err)
 		why_set(why, why_len,
 			"the stack refuses its configuration (%s); check address, MTU and limits",
@@ -373,24 +396,35 @@ static void release(struct netio *n)
 		pages_free(n->rx_buf, RX_BUF_SIZE);
 	if (n->timer_fd >= 0)
 		fds_drop(&n->timer_fd);
+	if (n->post_fd >= 0)
+		fds_drop(&n->post_fd);
+	if (n->keeper_fd >= 0)
+		fds_drop(&n->keeper_fd);
 	region_destroy(&n->region);
 	pages_free(n, sizeof *n);
 }
 
-static int build(struct netio *n, struct netio_config *c, char *why, size_t why_len)
+static int buffers_alloc(struct netio *n)
 {
-	int err;
-
 	n->slots = pages_alloc(SLOTS_MAX * sizeof *n->slots);
 	n->rx_buf = pages_alloc(RX_BUF_SIZE);
 	n->dev.tx_scratch = pages_alloc(FRAME_LEN_MAX);
-	if (!n->slots || !n->rx_buf || !n->dev.tx_scratch) {
+	return n->slots && n->rx_buf && n->dev.tx_scratch ? 0 : -ENOMEM;
+}
+
+static int build(struct netio *n, struct netio_config *c, char *why, size_t why_len)
+{
+	int err = buffers_alloc(n);
+
+	if (err) {
 		why_set(why, why_len, "no memory for the device's buffers; raise `ulimit -v`");
-		return -ENOMEM;
+		return err;
 	}
 	err = region_create(&n->region, why, why_len);
 	if (!err)
 		err = timer_open(n, why, why_len);
+	if (!err)
+		err = post_open(n, why, why_len);
 	if (!err && c->pcap_path[0])
 		err = capture_open(c, &n->capture, why, why_len);
 	if (!err)
@@ -400,35 +434,123 @@ static int build(struct netio *n, struct netio_config *c, char *why, size_t why_
 	return err;
 }
 
+static struct netio *netio_new(void)
+{
+	struct netio *n = pages_alloc(sizeof *n);
+
+	if (n)
+		n->timer_fd = n->region.fd = n->dev.fd = n->post_fd = n->keeper_fd = n->forking.line =
+		    n->rendezvous_fd = n->dev.claim_fd = -1;
+	return n;
+}
+
+void attach_describe(const struct netio *n, struct attach_message *m)
+{
+	memset(m, 0, sizeof *m);
+	m->type = MESSAGE_ATTACH;
+	m->proc = n->proc;
+	m->device = n->dev;
+	for (uint32_t i = 0; i < ARRAY_LEN(device_kinds); i++)
+		if (device_kinds[i] == n->dev.ops)
+			m->device_kind = i;
+	m->fingerprint = n->fingerprint;
+	memcpy(m->device_name, n->device_name, sizeof m->device_name);
+}
+
+int netio_adopt(const struct attach_message *m, const int fd[ATTACH_FDS], struct netio **out)
+{
+	struct netio *n = netio_new();
+	char why[128];
+	int err;
+
+	*out = NULL;
+	if (!n)
+		return -ENOMEM;
+	err = m->device_kind < ARRAY_LEN(device_kinds) ? buffers_alloc(n) : -EPROTO;
+	if (!err)
+		err = region_adopt(&n->region, fd[0]);
+	if (!err) {
+		uint8_t *scratch = n->dev.tx_scratch;
+
+		n->dev = m->device;
+		n->dev.claim_fd = -1; /* whoever made the stack holds it */
+		n->dev.ops = device_kinds[m->device_kind];
+		n->dev.tx_scratch = scratch;
+		n->dev.mem = NULL;
+		n->dev.fd = -1;
+		memcpy(n->device_name, m->device_name, sizeof n->device_name);
+		err = fds_keep(fd[1], &n->dev.fd);
+	}
+	if (!err)
+		err = fds_keep(fd[2], &n->timer_fd);
+	if (!err)
+		err = post_open(n, why, sizeof why);
+	if (err) {
+		release(n);
+		return err;
+	}
+	stack_handle(n);
+	fds_attach(n);
+	*out = n;
+	return 0;
+}
+
+/* In a stack that others use as well: what this process sends and takes. */
+static int joined_capture(struct netio *n, const struct netio_config *c, char *why, size_t why_len)
+{
+	int err = capture_open(c, &n->capture, why, why_len);
+
+	if (err)
+		netio_detach(n);
+	else
+		report("other processes use this stack; the capture has what this one sends and receives "
+		       "itself");
+	return err;
+}
+
 int netio_attach(const struct netio_config *config, struct netio **out, char *why, size_t why_len)
 {
 	struct netio_config c = *config;
+	int listener = -1, err = sys_init();
 	struct netio *n;
-	int err = sys_init();
 
 	*out = NULL;
+	why[0] = 0;
 	if (err) {
 		why_set(why, why_len,
 			"this C library lacks a call that the stack needs; glibc 2.36 or later");
 		return err;
 	}
-	n = pages_alloc(sizeof *n);
+	if (keeper_possible() && rendezvous_wanted(config)) {
+		err = rendezvous(config, &listener, out, why, why_len);
+		if (*out && config->pcap_path[0])
+			err = joined_capture(*out, config, why, why_len);
+		if (*out || err)
+			return err;
+	}
+	n = netio_new();
 	if (!n) {
 		why_set(why, why_len, "no memory for the stack; raise `ulimit -v`");
 		return -ENOMEM;
 	}
-	n->timer_fd = n->region.fd = n->dev.fd = n->dev.claim_fd = -1;
 	memcpy(n->device_name, c.device, sizeof n->device_name);
 	n->spin_ns = (uint32_t)MIN_OF((uint64_t)c.spin_us * NS_PER_US, UINT32_MAX);
 	n->test_pause_us = c.test_pause_us;
+	n->fingerprint = rendezvous_fingerprint(config);
 	err = build(n, &c, why, why_len);
 	if (err) {
 		release(n);
-		return err;
+	} else {
+		fds_attach(n);
+		*out = n;
+		n->rendezvous_fd = listener;
+		if (listener >= 0)
+			keeper_start(n); /* without one this stack is ours alone */
+		n->rendezvous_fd = -1;
 	}
-	fds_attach(n);
-	*out = n;
-	return 0;
+	if (listener >= 0)
+		raw_close(listener);
+	return err;
 }
 
 void netio_detach(struct netio *n)
@@ -461,6 +583,8 @@ void netio_forget_after_fork(struct netio *n)
 	fds_drop(&n->dev.fd);
 	fds_drop(&n->dev.claim_fd);
 	fds_drop(&n->timer_fd);
+	fds_drop(&n->post_fd);
+	fds_drop(&n->keeper_fd);
 	fds_drop(&n->region.fd);
 }
 

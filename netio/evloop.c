@@ -90,10 +90,10 @@ static void drive_once(struct driver *d)
 	struct netio *n = d->n;
 
 	__atomic_fetch_add(&n->count.helper_wakeups, 1, __ATOMIC_RELAXED);
-	if (atomic_load(&n->waiters) > 0 ||
-	    atomic_load_explicit(&n->activity, memory_order_relaxed) != d->seen)
+	if (atomic_load(&n->region.head->waiters) > 0 ||
+	    atomic_load_explicit(&n->region.head->activity, memory_order_relaxed) != d->seen)
 		d->hand_over = true;
-	if (atomic_load(&n->waiters) > 0)
+	if (atomic_load(&n->region.head->waiters) > 0)
 		return; /* the kernel has elected one of them too */
 	if (!netio_try_enter(n)) {
 		d->hand_over = true;
@@ -143,17 +143,19 @@ static void park(struct driver *d)
 {
 	struct netio *n = d->n;
 
-	atomic_store(&n->parked, 1);
-	while (atomic_load(&n->waiters) > 0 && !atomic_load(&d->stop) && atomic_load(&n->parked))
-		RAW6(SYS_futex, &n->parked, FUTEX_WAIT_PRIVATE, 1, NULL, NULL, 0);
-	atomic_store(&n->parked, 0);
+	struct region_head *h = n->region.head;
+
+	atomic_store(&h->parked, 1);
+	while (atomic_load(&h->waiters) > 0 && !atomic_load(&d->stop) && atomic_load(&h->parked))
+		RAW6(SYS_futex, &h->parked, FUTEX_WAIT, 1, NULL, NULL, 0);
 	__atomic_fetch_add(&n->count.helper_wakeups, 1, __ATOMIC_RELAXED);
 }
 
 void driver_unpark(struct netio *n)
 {
-	atomic_store(&n->parked, 0);
-	RAW6(SYS_futex, &n->parked, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+	/* Of every process: any of them may end before it has taken over. */
+	atomic_store(&n->region.head->parked, 0);
+	RAW6(SYS_futex, &n->region.head->parked, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 }
 
 /*
@@ -184,13 +186,13 @@ static void *driver_main(void *arg)
 	in_driver = true;
 	d->ev.ev_io_start(d->loop, &d->kick);
 	while (!atomic_load(&d->stop)) {
-		uint64_t activity = atomic_load_explicit(&n->activity, memory_order_relaxed);
+		uint64_t activity = atomic_load_explicit(&n->region.head->activity, memory_order_relaxed);
 
 		if (activity != d->seen) { /* TICK */
 			d->seen = activity;
 			arm(d, false);
 			tick(d);
-		} else if (atomic_load(&n->waiters) > 0) { /* PARKED */
+		} else if (atomic_load(&n->region.head->waiters) > 0) { /* PARKED */
 			tidy(n);
 			arm(d, false);
 			park(d);
@@ -267,9 +269,18 @@ static int spawn(struct driver *d)
 	return -err;
 }
 
+static void driver_count(struct netio *n, bool on)
+{
+	struct stack_cx *cx = netio_enter(n);
+
+	proc_driver_set(n, cx, on);
+	netio_leave(n);
+}
+
+static pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
+
 int netio_start_driver(struct netio *n)
 {
-	static pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
 	struct driver *d;
 	int err = 0, fd;
 
@@ -308,6 +319,8 @@ int netio_start_driver(struct netio *n)
 	}
 out:
 	pthread_mutex_unlock(&starting);
+	if (!err && n->driver)
+		driver_count(n, true);
 	return err;
 }
 
@@ -326,6 +339,7 @@ void driver_stop(struct netio *n)
 	pthread_join(d->thread, NULL);
 	fds_drop(&d->kick_fd);
 	pages_free(d, sizeof *d);
+	driver_count(n, false);
 }
 
 /* In a forked child the thread does not exist. */
@@ -333,6 +347,7 @@ void driver_forget(struct netio *n)
 {
 	struct driver *d = n->driver;
 
+	pthread_mutex_init(&starting, NULL);
 	n->driver = NULL;
 	n->driver_wanted = false;
 	if (d)

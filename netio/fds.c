@@ -186,8 +186,28 @@ void fds_detach(struct netio *n)
 	pthread_mutex_unlock(&table_lock);
 }
 
+void fds_before_fork(void)
+{
+	pthread_mutex_lock(&table_lock);
+}
+
+void fds_parent_after_fork(void)
+{
+	pthread_mutex_unlock(&table_lock);
+}
+
 /* In a forked child: no other thread is left to hold the table. */
 void fds_after_fork(void)
 {
 	pthread_mutex_init(&table_lock, NULL);
+}
+
+/* The number is kept in another variable from now on. */
+void fds_rename(int fd, int *where)
+{
+	pthread_mutex_lock(&table_lock);
+	if ((unsigned)fd < FDS_MAX)
+		where_of[fd] = where;
+	*where = fd;
+	pthread_mutex_unlock(&table_lock);
 }

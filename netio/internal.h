@@ -26,7 +26,18 @@ struct region_head {
 	pthread_mutex_t lock;
 	nsec last_now;	    /* the clock never goes backwards between holders of the lock */
 	uint64_t limit;	    /* usable bytes of the stack */
+	uint64_t reserved;  /* bytes of address space that every process maps */
 	uint64_t recovered; /* how often an owner died inside */
+	uint32_t broken;    /* one of them left it inconsistent: no process works on it any more */
+	nsec armed;	    /* what the timerfd is set to; NSEC_NEVER: off */
+	ref procs;	    /* attached processes (procs.c), the keeper not among them */
+	uint32_t proc_count;
+	uint32_t drivers; /* processes with a driver thread */
+
+	/* the drivers' view (evloop.c): a Dekker pair, seq_cst on both sides */
+	_Atomic int waiters;	   /* published threads of all processes */
+	_Atomic uint32_t parked;   /* a futex: drivers that sleep until the last waiter goes */
+	_Atomic uint64_t activity; /* bursts driven by application threads */
 };
 _Static_assert(sizeof(struct region_head) <= REGION_HEAD_BYTES, "region head outgrew its page");
 
@@ -38,6 +49,8 @@ struct region {
 };
 
 int region_create(struct region *r, char *why, size_t why_len);
+/* Map a region that another process made; takes fd over. 0 or a negative errno. */
+int region_adopt(struct region *r, int fd);
 void region_destroy(struct region *r);
 /* Make [0, bytes) after the head usable. 0 or -ENOMEM. Lock held (or region private). */
 int region_grow(struct region *r, uint64_t bytes);
@@ -64,9 +77,25 @@ void fds_drop(int *where);
 /* The list of this process's attachments. */
 void fds_attach(struct netio *n);
 void fds_detach(struct netio *n);
+/* The number is kept in another variable from now on. */
+void fds_rename(int fd, int *where);
+/* Around fork(): nobody is half-way through a change of the table. */
+void fds_before_fork(void);
+void fds_parent_after_fork(void);
 void fds_after_fork(void);
 
 /* ------------------------------------------------------------------ waiting */
+
+/*
+ * How to ring a waitset. In the process that made it: through its slot. From
+ * any other: a datagram to its autobound abstract address.
+ */
+struct bell {
+	ref proc; /* REF_NONE: the maker is gone, heirs listen at the address */
+	uint32_t slot;
+	uint8_t addr_len; /* of sun_path; 0: no bell at all */
+	char addr[15];
+};
 
 #define SLOT_NONE    0u
 #define SLOTS_MAX    (FDS_MAX / 2)
@@ -76,11 +105,13 @@ void fds_after_fork(void);
 struct waitset {
 	struct netio *n;
 	ref set;
-	uint32_t slot; /* index of this waitset in n->slots; 0 is never used */
-	int epfd, bell;
+	ref hold, child_hold; /* this process's share in the evset; the next child's (fork) */
+	uint32_t slot;	      /* index of this waitset in n->slots; 0 is never used */
+	int epfd, bell, post; /* post: where other processes ring */
 	uint32_t next_free;
-	bool exposed; /* waitset_bell() was asked for: somebody sees the bell's level */
-	bool bell_up; /* rung and not drained (lock held) */
+	bool inherited; /* forked children get a share: an epoll set of the application */
+	bool dead;	/* in a forked child: it belonged to a thread of the parent */
+	bool exposed;	/* waitset_bell() was asked for: somebody sees the bell's level */
 	_Atomic bool saw_bell;
 	_Atomic uint32_t ringers; /* threads on their way to ring, after the unlock */
 };
@@ -93,7 +124,6 @@ struct netio {
 	struct region region;
 	struct device dev;
 	int timer_fd;
-	nsec armed;  /* what timer_fd is set to; NSEC_NEVER: off */
 	int failure; /* 0, or the negative errno of a device or region that is gone for good */
 	struct netio_counters count;
 	struct capture *capture;
@@ -101,7 +131,7 @@ struct netio {
 	uint32_t spin_ns, test_pause_us;
 
 	/* rings and rechecks collected under the lock (ready.c), done in netio_leave() */
-	uint32_t ring[RINGS_MAX];
+	struct bell ring[RINGS_MAX];
 	uint32_t ring_count;
 	ref recheck[RECHECKS_MAX];
 	uint32_t recheck_count;
@@ -111,13 +141,22 @@ struct netio {
 	struct waitset *slots;
 	uint32_t slot_count, slot_free, slots_used;
 
-	/* the driver's view (evloop.c): a Dekker pair, seq_cst on both sides */
-	_Atomic int waiters;
-	_Atomic uint32_t parked;
-	_Atomic uint64_t activity; /* bursts driven by application threads */
 	struct driver *driver;
 	bool driver_wanted;
 	bool forgotten; /* a forked child's copy */
+
+	/* this process among others (procs.c, keeper.c) */
+	ref proc;
+	uint64_t fingerprint;
+	int rendezvous_fd; /* on its way to the keeper */
+	bool joined;
+	int post_fd;   /* sends datagrams to bells */
+	int keeper_fd; /* our life line to the keeper; -1: none */
+	struct fork_state {
+		ref proc;
+		int line; /* the child's life line */
+		bool locked;
+	} forking;
 
 	struct netio *next; /* all attachments of the process (fds.c) */
 	uint8_t *rx_buf;
@@ -128,7 +167,16 @@ struct netio {
 /* ready.c: hand the core's edges to the watchers; lock held. */
 void ready_deliver(struct netio *n, struct stack_cx *cx);
 /* ready.c: evset bookkeeping for wait.c; lock held. */
-void evset_bind(struct stack_cx *cx, ref set, uint32_t slot);
+void evset_bind(struct stack_cx *cx, ref set, const struct bell *bell);
+uint32_t *evset_holders(struct stack_cx *cx, ref set);
+bool evset_bell_up(struct stack_cx *cx, ref set);
+void evset_bell_down(struct stack_cx *cx, ref set);
+/* A process died: its sleepers are gone, nobody rings through its slots, and what it was about to ring rings
+ * now. */
+void evsets_reap(struct stack_cx *cx, ref proc);
+/* This process has closed the set, others go on with it. */
+void evset_forget_proc(struct stack_cx *cx, ref set, ref proc);
+void evset_sleepers_gone(struct stack_cx *cx, ref set, uint32_t sleepers);
 void evset_publish(struct stack_cx *cx, ref set);
 void evset_withdraw(struct stack_cx *cx, ref set, bool answered);
 void evset_attend(struct stack_cx *cx, ref set, bool on);
@@ -139,18 +187,97 @@ bool evset_rings_always(struct stack_cx *cx, ref set);
 void evset_run_rechecks(struct netio *n, struct stack_cx *cx);
 
 /* wait.c */
-/* Note that the waitset in `slot` must be rung when the lock is released; at once if now is set. */
-void bell_ring(struct netio *n, uint32_t slot, bool now);
-bool bell_is_up(struct netio *n, uint32_t slot);
-void bell_drain(struct netio *n, uint32_t slot);
+/* Note that the bell must be rung when the lock is released; at once if now is set. */
+void bell_ring(struct netio *n, const struct bell *b, bool now);
+/* Take back a ring that nobody needs to hear. False: another process's. */
+bool bell_drain(struct netio *n, const struct bell *b, ref set);
 /* Copies of what to ring, taken under the lock for use after it. */
 struct ring_list {
 	uint32_t count;
-	struct waitset *ws[RINGS_MAX];
+	struct waitset *ws[RINGS_MAX]; /* NULL: at the address */
+	struct bell bell[RINGS_MAX];
 };
 void ring_collect(struct netio *n, struct ring_list *l);
-void ring_all(struct ring_list *l);
+void ring_all(struct netio *n, struct ring_list *l);
 void waitsets_free(struct netio *n, bool close_fds);
+/* fork(): shares in the sets that the child inherits, and what it does with its copies. */
+void waitsets_before_fork(struct netio *n, struct stack_cx *cx, ref child);
+void waitsets_after_fork(struct netio *n);
+
+/* ------------------------------------------------------------------ processes (procs.c), keeper (keeper.c)
+ */
+/* MESSAGE_SPAWN (keeper.c) */
+struct spawn_message {
+	uint32_t type, count;
+	uint64_t cookie[VFORK_COOKIES_MAX];
+};
+
+struct proc {
+	struct pool_head head;
+	ref next, prev;	  /* all attached processes */
+	ref holds;	  /* what this one shares in */
+	uint32_t waiters; /* its part of region_head.waiters */
+	int32_t pid;
+	bool driver; /* counted in region_head.drivers */
+};
+_Static_assert(sizeof(struct proc) <= 64, "struct proc outgrew its pool class");
+
+ref proc_new(struct netio *n, struct stack_cx *cx);
+/* For another process. */
+ref proc_slot(struct netio *n, struct stack_cx *cx);
+/* A process is gone: drop its shares by the rules of close(). */
+void proc_reap(struct netio *n, struct stack_cx *cx, ref proc);
+/* A slot for a process that has the sockets with these cookies; REF_NONE: none of them is an object. */
+ref proc_spawned(struct netio *n, struct stack_cx *cx, const struct spawn_message *m);
+/* exec(): our own slot `proc`, but the threads, wait sets and driver of the old image are gone. */
+bool proc_renew(struct netio *n, struct stack_cx *cx, ref proc);
+void proc_waiters_add(struct netio *n, struct stack_cx *cx, ref hold, int by);
+void proc_driver_set(struct netio *n, struct stack_cx *cx, bool on);
+ref hold_new(struct stack_cx *cx, ref proc, ref object);
+/* True: it was the last one; the object is the caller's to free. */
+bool hold_drop(struct stack_cx *cx, ref hold);
+
+/* Start a keeper if there is none, and make our process known to it. 0 or a negative errno. */
+int keeper_start(struct netio *n);
+/* A life line for process slot `proc`, in n->forking.line. 0 or a negative errno. */
+int keeper_add(struct netio *n, ref proc);
+bool keeper_alive(struct netio *n);
+
+/* What a process sends to the keeper. ATTACH comes with the region, the device and the timer. */
+enum { MESSAGE_ATTACH = 1, MESSAGE_ADD, MESSAGE_JOIN, MESSAGE_ENTER, MESSAGE_REFUSE, MESSAGE_SPAWN };
+#define ATTACH_FDS  3
+#define MESSAGE_FDS 4 /* to the keeper: the rendezvous' listening socket as well */
+struct enter_message {
+	uint32_t type;
+	uint32_t fresh; /* wants to see every frame from the first on */
+	uint64_t fingerprint;
+};
+struct attach_message {
+	uint32_t type;
+	ref proc; /* whose life line this is, or (ADD) the line that comes with it */
+	uint32_t device_kind;
+	uint64_t fingerprint; /* of the configuration (rendezvous.c) */
+	uint32_t drain_ms;    /* how long what processes left may go without an acknowledgement */
+	struct device device;
+	char device_name[64];
+};
+void attach_describe(const struct netio *n, struct attach_message *m);
+/* An attachment made of descriptors that another process sent; it takes them over. No process slot yet. */
+int netio_adopt(const struct attach_message *m, const int fd[ATTACH_FDS], struct netio **out);
+/* The same for an application process, whose slot the message names, with its life line. */
+int netio_join(int line, const struct attach_message *m, const int fd[ATTACH_FDS], struct netio **out);
+/* One message with descriptors. 0 or a negative errno. */
+int message_send(int to, const void *data, size_t len, const int *fds, uint32_t count);
+/* Bytes; 0: hung up; a negative errno. Descriptors that did not come are -1. */
+int message_receive(int from, void *data, size_t len, int fds[MESSAGE_FDS]);
+
+/* rendezvous.c: enter a running stack (*out), or make one and let *listener be the keeper's. 0 or a negative
+ * errno. */
+int rendezvous(const struct netio_config *c, int *listener, struct netio **out, char *why, size_t why_len);
+bool rendezvous_wanted(const struct netio_config *c);
+bool rendezvous_trusts(int fd);
+uint64_t rendezvous_fingerprint(const struct netio_config *c);
+bool keeper_possible(void);
 
 /* ------------------------------------------------------------------ driver (evloop.c) */
 bool netio_in_driver(void); /* the calling thread is a driver thread */
@@ -176,6 +303,8 @@ void capture_flush(struct capture *c);
 /* Flush; what comes later is not recorded. */
 void capture_end(struct capture *c);
 void capture_close(struct capture *c);
+/* From now on several processes write to the file: each record at once. */
+void capture_share(struct capture *c);
 /* In a forked child: what is still buffered belongs to the parent. */
 void capture_forget(struct capture *c);
 

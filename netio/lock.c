@@ -50,7 +50,7 @@ static void recover(struct netio *n)
 	n->cx.limit = n->region.head->limit;
 	broken = stack_verify(&n->cx);
 	if (broken)
-		device_failed(n, -ENOTRECOVERABLE);
+		n->region.head->broken = 1; /* every process sees it when it enters (drive.c) */
 }
 
 void lock_acquire(struct netio *n)

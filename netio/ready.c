@@ -45,7 +45,9 @@ struct evset {
 	uint32_t ready_count, watch_count;
 	uint32_t waiters; /* threads published on it */
 	uint32_t rung;	  /* rings they have not answered yet */
-	uint32_t slot;	  /* the waitset to ring; SLOT_NONE: none */
+	uint32_t holders; /* processes with a share: forked ones have the same epoll set */
+	struct bell bell; /* of the waitset to ring */
+	bool bell_up;	  /* rung and not drained */
 	bool always;	  /* ring on empty -> non-empty even without waiters */
 	bool attended;	  /* the thread that drives now will harvest it */
 };
@@ -234,22 +236,28 @@ static uint32_t watch_now(struct stack_cx *cx, const struct watch *w)
 	return armed(w) ? with_norms(watch_level(cx, w->sock)) & w->mask & ~PRIVATE_BITS : 0;
 }
 
+static void set_ring(struct netio *n, struct evset *e)
+{
+	e->bell_up = true;
+	bell_ring(n, &e->bell, e->always);
+}
+
 /* Something is on e's ready list. True if that rang for a sleeping thread. */
 static bool set_wake(struct stack_cx *cx, struct evset *e)
 {
 	struct netio *n = netio_of(cx);
 
-	if (!n || e->slot == SLOT_NONE)
+	if (!n || !e->bell.addr_len)
 		return false;
 	if (e->attended && !e->always)
 		return true;
 	if (e->rung < e->waiters) {
 		e->rung++;
-		bell_ring(n, e->slot, e->always);
+		set_ring(n, e);
 		return true;
 	}
-	if (e->always && !bell_is_up(n, e->slot))
-		bell_ring(n, e->slot, true);
+	if (e->always && !e->bell_up)
+		set_ring(n, e);
 	return e->attended;
 }
 
@@ -258,8 +266,8 @@ static void set_settle(struct stack_cx *cx, struct evset *e)
 {
 	struct netio *n = netio_of(cx);
 
-	if (n && e->always && !e->ready_first && bell_is_up(n, e->slot)) {
-		bell_drain(n, e->slot);
+	if (n && e->always && !e->ready_first && e->bell_up && bell_drain(n, &e->bell, pool_ref(cx, e))) {
+		e->bell_up = false;
 		e->rung = 0;
 	}
 }
@@ -453,7 +461,7 @@ void evset_destroy(struct stack_cx *cx, ref set)
 	struct netio *n = netio_of(cx);
 
 	e->always = false;
-	e->slot = SLOT_NONE;
+	e->bell.addr_len = 0;
 	while (e->first)
 		watch_remove(cx, e->first);
 	for (uint32_t i = 0; n && i < n->recheck_count; i++) {
@@ -515,9 +523,55 @@ uint32_t evset_watch_count(struct stack_cx *cx, ref set)
 
 /* ------------------------------------------------------------ for wait.c */
 
-void evset_bind(struct stack_cx *cx, ref set, uint32_t slot)
+void evset_bind(struct stack_cx *cx, ref set, const struct bell *bell)
 {
-	set_at(cx, set)->slot = slot;
+	set_at(cx, set)->bell = *bell;
+}
+
+uint32_t *evset_holders(struct stack_cx *cx, ref set)
+{
+	return &set_at(cx, set)->holders;
+}
+
+bool evset_bell_up(struct stack_cx *cx, ref set)
+{
+	return set_at(cx, set)->bell_up;
+}
+
+void evset_bell_down(struct stack_cx *cx, ref set)
+{
+	set_at(cx, set)->bell_up = false;
+}
+
+void evset_sleepers_gone(struct stack_cx *cx, ref set, uint32_t sleepers)
+{
+	struct evset *e = set_at(cx, set);
+
+	e->waiters -= MIN_OF(sleepers, e->waiters);
+	e->rung = 0;
+}
+
+void evset_forget_proc(struct stack_cx *cx, ref set, ref proc)
+{
+	struct evset *e = set_at(cx, set);
+
+	if (e->bell.proc == proc)
+		e->bell.proc = REF_NONE;
+}
+
+void evsets_reap(struct stack_cx *cx, ref proc)
+{
+	for (ref r = pool_next(cx, POOL_EVSET, REF_NONE); r; r = pool_next(cx, POOL_EVSET, r)) {
+		struct evset *e = set_at(cx, r);
+
+		e->attended = false;
+		if (e->bell.proc == proc)
+			e->bell.proc = REF_NONE;
+		if (e->ready_first) {
+			e->rung = 0;
+			set_wake(cx, e);
+		}
+	}
 }
 
 void evset_publish(struct stack_cx *cx, ref set)

@@ -145,7 +145,12 @@ int region_create(struct region *r, char *why, size_t why_len)
 	r->fd = (int)RAW2(SYS_memfd_create, "utcp", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (r->fd < 0) {
 		err = r->fd;
-		why_set(why, why_len, "the stack's memory cannot be made (memfd_create: %s)", strerror(-err));
+		if (err == -EMFILE)
+			why_set(why, why_len, "no file descriptor is free; raise `ulimit -n`");
+		else
+			why_set(why, why_len,
+				"the stack's memory cannot be made (memfd_create: %s); allow the call",
+				strerror(-err));
 		return err;
 	}
 	err = fds_keep(r->fd, &r->fd);
@@ -173,10 +178,44 @@ int region_create(struct region *r, char *why, size_t why_len)
 	memcpy(r->head->magic, "utcp-rg1", sizeof r->head->magic);
 	r->head->layout_hash = stack_layout_hash();
 	r->head->limit = REGION_START;
+	r->head->reserved = r->reserved;
+	r->head->armed = NSEC_NEVER;
 	return 0;
 fail:
 	fds_drop(&r->fd);
 	return err == -EFBIG ? -ENOMEM : err;
+}
+
+int region_adopt(struct region *r, int fd)
+{
+	struct region_head *h;
+	uint64_t reserved = 0;
+	int err = fds_keep(fd, &r->fd);
+
+	if (err)
+		return err;
+	h = mmap(NULL, REGION_HEAD_BYTES, PROT_READ, MAP_SHARED, r->fd, 0);
+	err = h == MAP_FAILED ? -ENOMEM : 0;
+	if (!err) {
+		bool same =
+		    !memcmp(h->magic, "utcp-rg1", sizeof h->magic) && h->layout_hash == stack_layout_hash();
+		reserved = h->reserved;
+		munmap(h, REGION_HEAD_BYTES);
+		err = same && reserved >= REGION_LEAST && reserved <= REGION_RESERVE ? 0 : -EPROTO;
+	}
+	if (!err) {
+		h = mmap(NULL, reserved, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, r->fd, 0);
+		err = h == MAP_FAILED ? -ENOMEM : 0;
+	}
+	if (err) {
+		fds_drop(&r->fd);
+		return err;
+	}
+	madvise(h, reserved, MADV_DONTDUMP);
+	r->head = h;
+	r->reserved = reserved;
+	r->commit = overcommit_is_strict();
+	return 0;
 }
 
 void region_destroy(struct region *r)

@@ -22,10 +22,21 @@
  * the lock; `ringers` keeps a waitset's descriptors open until such a ring is out.
  *
  * Waitsets live in slots that evsets name by number: the region holds no pointers.
+ * A number means something only in the process that made the set. Any other one
+ * rings by a datagram to the address of the set's post, a fourth member: that
+ * needs no descriptor of the sleeper's and works across setuid and chroot. The
+ * queue of the post is short; a full one means that it has been rung already,
+ * because whoever is woken by it empties it before it looks at its sockets.
+ *
+ * fork(): the wait sets of threads stay the parent's. Those of epoll sets go on
+ * in both: same evset, bell and post, but an epoll object of its own for each
+ * process, so that neither takes events out of the other's.
  *
  * Place in the flow: preload's blocking calls -> here -> drive.c.
  */
 #include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include "netio/internal.h"
 
@@ -35,7 +46,7 @@
 #endif
 
 /* epoll data of our own members; the tags of extra members are below these. */
-enum { TAG_DEVICE = 0, TAG_TIMER, TAG_BELL, TAG_OWN_COUNT };
+enum { TAG_DEVICE = 0, TAG_TIMER, TAG_BELL, TAG_POST, TAG_OWN_COUNT };
 #define OWN_TAG(x) (UINT64_MAX - (uint64_t)(x))
 
 #define SIGSET_BYTES   8 /* of the kernel's sigset_t */
@@ -68,7 +79,7 @@ static void slot_give_back(struct netio *n, struct waitset *ws)
 	uint32_t slot = ws->slot;
 
 	memset(ws, 0, sizeof *ws);
-	ws->epfd = ws->bell = -1;
+	ws->epfd = ws->bell = ws->post = -1;
 	ws->next_free = n->slot_free;
 	n->slot_free = slot;
 	n->slots_used--;
@@ -81,22 +92,41 @@ static int member_add(int epfd, int fd, uint32_t events, uint64_t tag)
 	return (int)RAW4(SYS_epoll_ctl, epfd, EPOLL_CTL_ADD, fd, &e);
 }
 
-static int waitset_open(struct netio *n, struct waitset *ws)
+/* A datagram socket with an address that the kernel chose (unix(7): autobind); the address in *b. */
+static int post_open(struct waitset *ws, struct bell *b)
+{
+	struct sockaddr_un sun = {.sun_family = AF_UNIX};
+	socklen_t len = sizeof sun;
+	int err, fd = (int)RAW3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return fd;
+	err = (int)RAW3(SYS_bind, fd, &sun, sizeof sun.sun_family);
+	if (!err)
+		err = (int)RAW3(SYS_getsockname, fd, &sun, &len);
+	if (!err && (len <= sizeof sun.sun_family || len - sizeof sun.sun_family > sizeof b->addr))
+		err = -EADDRNOTAVAIL;
+	if (err) {
+		raw_close(fd);
+		return err;
+	}
+	b->addr_len = (uint8_t)(len - sizeof sun.sun_family);
+	memcpy(b->addr, sun.sun_path, b->addr_len);
+	return fds_keep(fd, &ws->post);
+}
+
+/* The epoll object of ws, with the bell and the post that it has. */
+static int waitset_fill(struct netio *n, struct waitset *ws)
 {
 	int err, fd = (int)RAW1(SYS_epoll_create1, EPOLL_CLOEXEC);
 
-	ws->epfd = ws->bell = -1;
 	if (fd < 0)
 		return fd;
 	err = fds_keep(fd, &ws->epfd);
-	if (err)
-		return err;
-	fd = (int)RAW2(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (fd < 0)
-		return fd;
-	err = fds_keep(fd, &ws->bell);
 	if (!err)
 		err = member_add(ws->epfd, ws->bell, EPOLLIN | EPOLLET, OWN_TAG(TAG_BELL));
+	if (!err)
+		err = member_add(ws->epfd, ws->post, EPOLLIN, OWN_TAG(TAG_POST));
 	if (!err)
 		err = member_add(ws->epfd, n->timer_fd, EPOLLIN | EPOLLEXCLUSIVE, OWN_TAG(TAG_TIMER));
 	if (!err && n->dev.fd >= 0)
@@ -104,28 +134,51 @@ static int waitset_open(struct netio *n, struct waitset *ws)
 	return err;
 }
 
+static int waitset_open(struct netio *n, struct waitset *ws, struct bell *b)
+{
+	int err, fd = (int)RAW2(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC);
+
+	ws->epfd = ws->bell = ws->post = -1;
+	if (fd < 0)
+		return fd;
+	err = fds_keep(fd, &ws->bell);
+	if (!err)
+		err = post_open(ws, b);
+	return err ? err : waitset_fill(n, ws);
+}
+
+static void waitset_close(struct waitset *ws)
+{
+	fds_drop(&ws->epfd);
+	fds_drop(&ws->bell);
+	fds_drop(&ws->post);
+}
+
 int waitset_create(struct netio *n, struct waitset **out)
 {
 	struct stack_cx *cx = netio_enter(n);
 	uint32_t slot = slot_take(n);
 	struct waitset *ws = &n->slots[slot];
+	struct bell b = {.proc = n->proc, .slot = slot};
 	int err = slot ? 0 : -EMFILE;
 
 	*out = NULL;
 	if (!err) {
 		ws->n = n;
 		ws->slot = slot;
-		err = waitset_open(n, ws);
+		err = waitset_open(n, ws, &b);
 		if (!err) {
 			ws->set = evset_create(cx);
-			err = ws->set ? 0 : -ENOMEM;
+			ws->hold = ws->set ? hold_new(cx, n->proc, ws->set) : REF_NONE;
+			err = ws->hold ? 0 : -ENOMEM;
 		}
 		if (!err) {
-			evset_bind(cx, ws->set, slot);
+			evset_bind(cx, ws->set, &b);
 			*out = ws;
 		} else {
-			fds_drop(&ws->epfd);
-			fds_drop(&ws->bell);
+			if (ws->set)
+				evset_destroy(cx, ws->set);
+			waitset_close(ws);
 			slot_give_back(n, ws);
 		}
 	}
@@ -133,19 +186,26 @@ int waitset_create(struct netio *n, struct waitset **out)
 	return err;
 }
 
+void waitset_inherit(struct waitset *ws)
+{
+	ws->inherited = true;
+}
+
 void waitset_destroy(struct waitset *ws)
 {
 	struct netio *n = ws->n;
 	struct stack_cx *cx = netio_enter(n);
 
-	evset_destroy(cx, ws->set);
+	if (hold_drop(cx, ws->hold))
+		evset_destroy(cx, ws->set);
+	else
+		evset_forget_proc(cx, ws->set, n->proc);
 	netio_leave(n);
 	/* No evset names the slot any more; wait for rings that were collected before. */
 	while (atomic_load(&ws->ringers))
 		RAW1(SYS_sched_yield, 0);
 	lock_acquire(n);
-	fds_drop(&ws->epfd);
-	fds_drop(&ws->bell);
+	waitset_close(ws);
 	slot_give_back(n, ws);
 	lock_release(n);
 }
@@ -154,12 +214,44 @@ void waitset_destroy(struct waitset *ws)
 void waitsets_free(struct netio *n, bool close_fds)
 {
 	for (uint32_t i = 1; close_fds && i <= n->slot_count; i++) {
-		if (!n->slots[i].n)
-			continue;
-		fds_drop(&n->slots[i].epfd);
-		fds_drop(&n->slots[i].bell);
+		if (n->slots[i].n)
+			waitset_close(&n->slots[i]);
 	}
 	n->slot_count = n->slot_free = n->slots_used = 0;
+}
+
+void waitsets_before_fork(struct netio *n, struct stack_cx *cx, ref child)
+{
+	for (uint32_t i = 1; i <= n->slot_count; i++) {
+		struct waitset *ws = &n->slots[i];
+
+		if (ws->n && ws->inherited && !ws->dead)
+			ws->child_hold = hold_new(cx, child, ws->set);
+	}
+}
+
+/* A set that cannot go on (no memory, no descriptors) is dead: waits on it find nothing of the stack. */
+void waitsets_after_fork(struct netio *n)
+{
+	n->slot_free = n->slots_used = 0;
+	for (uint32_t i = 1; i <= n->slot_count; i++) {
+		struct waitset *ws = &n->slots[i];
+
+		if (!ws->n || ws->dead)
+			continue;
+		fds_drop(&ws->epfd);
+		atomic_store(&ws->ringers, 0);
+		ws->hold = ws->child_hold;
+		ws->child_hold = REF_NONE;
+		if (ws->inherited && ws->hold && !waitset_fill(n, ws)) {
+			n->slots_used++;
+			continue;
+		}
+		/* The slot is not used again: the thread that forked may be in a handler over its sleep in
+		 * it. */
+		ws->dead = true;
+		waitset_close(ws);
+	}
 }
 
 ref waitset_evset(struct waitset *ws)
@@ -171,6 +263,11 @@ int waitset_bell(struct waitset *ws)
 {
 	ws->exposed = true;
 	return ws->bell;
+}
+
+int waitset_post(struct waitset *ws)
+{
+	return ws->post;
 }
 
 void waitset_ring_always(struct waitset *ws, struct stack_cx *cx, bool on)
@@ -200,18 +297,35 @@ static void bell_write(struct waitset *ws)
 	raw_write(ws->bell, &one, sizeof one);
 }
 
-void bell_ring(struct netio *n, uint32_t slot, bool now)
+static bool bell_is_ours(const struct netio *n, const struct bell *b)
 {
-	struct waitset *ws = &n->slots[slot];
+	return b->proc && b->proc == n->proc && b->slot - 1 < n->slot_count;
+}
 
+/* A full queue, or an address that is gone with its process: nothing to do. */
+static void bell_post(const struct netio *n, const struct bell *b)
+{
+	struct sockaddr_un sun = {.sun_family = AF_UNIX};
+	size_t len = MIN_OF((size_t)b->addr_len, sizeof b->addr);
+	char c = 0;
+
+	memcpy(sun.sun_path, b->addr, len);
+	RAW6(SYS_sendto, n->post_fd, &c, 1, MSG_DONTWAIT | MSG_NOSIGNAL, &sun, sizeof sun.sun_family + len);
+}
+
+void bell_ring(struct netio *n, const struct bell *b, bool now)
+{
 	n->count.bells++;
-	ws->bell_up = true;
 	if (now || n->ring_count == RINGS_MAX) {
-		bell_write(ws);
+		if (bell_is_ours(n, b))
+			bell_write(&n->slots[b->slot]);
+		else
+			bell_post(n, b);
 		return;
 	}
-	atomic_fetch_add(&ws->ringers, 1);
-	n->ring[n->ring_count++] = slot;
+	if (bell_is_ours(n, b))
+		atomic_fetch_add(&n->slots[b->slot].ringers, 1);
+	n->ring[n->ring_count++] = *b;
 }
 
 void waitset_ring(struct waitset *ws)
@@ -219,31 +333,60 @@ void waitset_ring(struct waitset *ws)
 	bell_write(ws);
 }
 
-bool bell_is_up(struct netio *n, uint32_t slot)
+static void post_drain(struct waitset *ws)
 {
-	return n->slots[slot].bell_up;
+	char c[8];
+
+	while (RAW6(SYS_recvfrom, ws->post, c, sizeof c, MSG_DONTWAIT, NULL, NULL) >= 0)
+		;
 }
 
-void bell_drain(struct netio *n, uint32_t slot)
+static void waitset_drain(struct waitset *ws)
 {
-	struct waitset *ws = &n->slots[slot];
 	uint64_t count;
 
 	raw_read(ws->bell, &count, sizeof count);
-	ws->bell_up = false;
+	post_drain(ws);
+}
+
+bool bell_drain(struct netio *n, const struct bell *b, ref set)
+{
+	if (bell_is_ours(n, b)) {
+		waitset_drain(&n->slots[b->slot]);
+		return true;
+	}
+	/* A set inherited over fork(): another process's slot, but our bell as well. */
+	for (uint32_t i = 1; i <= n->slot_count; i++) {
+		struct waitset *ws = &n->slots[i];
+
+		if (ws->n && !ws->dead && ws->set == set) {
+			waitset_drain(ws);
+			return true;
+		}
+	}
+	return false;
 }
 
 void ring_collect(struct netio *n, struct ring_list *l)
 {
 	l->count = n->ring_count;
-	for (uint32_t i = 0; i < n->ring_count; i++)
-		l->ws[i] = &n->slots[n->ring[i]];
+	for (uint32_t i = 0; i < n->ring_count; i++) {
+		bool local = bell_is_ours(n, &n->ring[i]);
+
+		l->ws[i] = local ? &n->slots[n->ring[i].slot] : NULL;
+		if (!local)
+			l->bell[i] = n->ring[i];
+	}
 	n->ring_count = 0;
 }
 
-void ring_all(struct ring_list *l)
+void ring_all(struct netio *n, struct ring_list *l)
 {
 	for (uint32_t i = 0; i < l->count; i++) {
+		if (!l->ws[i]) {
+			bell_post(n, &l->bell[i]);
+			continue;
+		}
 		bell_write(l->ws[i]);
 		atomic_fetch_sub(&l->ws[i]->ringers, 1);
 	}
@@ -253,8 +396,10 @@ void ring_all(struct ring_list *l)
 
 void waitset_publish(struct waitset *ws, struct stack_cx *cx)
 {
+	if (ws->dead)
+		return;
 	evset_publish(cx, ws->set);
-	atomic_fetch_add(&ws->n->waiters, 1);
+	proc_waiters_add(ws->n, cx, ws->hold, 1);
 }
 
 void waitset_withdraw(struct waitset *ws, struct stack_cx *cx)
@@ -262,23 +407,26 @@ void waitset_withdraw(struct waitset *ws, struct stack_cx *cx)
 	struct netio *n = ws->n;
 	bool drain = false, saw = false;
 
+	if (ws->dead)
+		return;
 	if (ws->exposed) {
 		bool level = evset_rings_always(cx, ws->set) && evset_has_ready(cx, ws->set);
 
 		saw = atomic_exchange(&ws->saw_bell, false);
-		drain = (saw || ws->bell_up) && !level;
-		if (drain)
-			bell_drain(n, ws->slot);
+		drain = (saw || evset_bell_up(cx, ws->set)) && !level;
+		if (drain) {
+			waitset_drain(ws);
+			evset_bell_down(cx, ws->set);
+		}
 	}
 	evset_withdraw(cx, ws->set, drain || saw);
-	/* The other half of the pair is in evloop.c: driver_park(). */
-	if (atomic_fetch_sub(&n->waiters, 1) == 1 && atomic_load(&n->parked))
-		n->wake_driver = true;
+	proc_waiters_add(n, cx, ws->hold, -1);
 }
 
 void waitset_attend(struct waitset *ws, struct stack_cx *cx, bool on)
 {
-	evset_attend(cx, ws->set, on);
+	if (!ws->dead)
+		evset_attend(cx, ws->set, on);
 }
 
 static void withdraw_and_drive(struct waitset *ws)
@@ -345,6 +493,12 @@ static void sort_events(struct waitset *ws, const struct epoll_event *ev, long c
 			r->bell = true;
 			if (ws->exposed)
 				atomic_store(&ws->saw_bell, true);
+		} else if (ev[i].data.u64 == OWN_TAG(TAG_POST)) {
+			r->bell = true;
+			if (ws->exposed)
+				atomic_store(&ws->saw_bell, true); /* withdraw empties it, under the lock */
+			else
+				post_drain(ws);
 		} else if (r->tag_count < WAIT_TAGS_MAX) {
 			r->tag[r->tag_count] = ev[i].data.u64;
 			r->tag_events[r->tag_count] = ev[i].events;

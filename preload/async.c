@@ -148,6 +148,16 @@ int async_update(ref d)
 	return r;
 }
 
+void async_before_fork(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
+void async_parent_after_fork(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
 void async_after_fork(void)
 {
 	set = NULL;

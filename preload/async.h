@@ -6,6 +6,8 @@
 
 /* O_ASYNC of the description was set or cleared: begin or end to send its signals. 0 or a negative errno. */
 int async_update(ref d);
+void async_before_fork(void);
+void async_parent_after_fork(void);
 void async_after_fork(void);
 
 #endif

@@ -20,10 +20,11 @@
 
 #define OWN_FDS_MAX (1u << 16) /* none of ours is above: netio/fds.c */
 
+/* A child of vfork() that closes all it does not pass on needs the line to the keeper until its exec(). */
 static bool ours(int fd)
 {
 	return UNLIKELY(the_stack != NULL) && UNLIKELY(netio_owns_fd(fd)) && !netio_internal_thread() &&
-	       !process_is_vfork_child();
+	       (!process_is_vfork_child() || netio_is_life_line(the_stack, fd));
 }
 
 /* ------------------------------------------------------------ close */
@@ -32,16 +33,16 @@ static bool ours(int fd)
 static int close_stream(int fd)
 {
 	ref d = fd_hold(fd);
-	struct description *p;
+	struct local *l;
 	int r = 0;
 
 	if (!d) {
 		fd_closing(fd);
 		return REAL(close)(fd) ? -errno : 0;
 	}
-	p = description_of(d);
+	l = local_of(d);
 	fd_closing(fd);
-	if (atomic_load(&p->numbers) || p->forks != atomic_load(&process.fork_count) ||
+	if (atomic_load(&l->numbers) || l->forks != atomic_load(&process.fork_count) ||
 	    !placeholder_recycle(fd))
 		r = (int)sys.syscall(SYS_close, fd) < 0 ? -errno : 0;
 	fd_release(d); /* the last one closes the connection, and lingers if it must */
@@ -91,9 +92,9 @@ static int range_close(unsigned int first, unsigned int last, int flags)
 {
 	uint64_t from = first;
 
-	if (the_stack && !process_is_vfork_child()) {
+	if (the_stack) {
 		for (uint64_t fd = first; fd <= last && fd < OWN_FDS_MAX; fd++) {
-			if (!netio_owns_fd((int)fd))
+			if (!netio_owns_fd((int)fd) || !ours((int)fd))
 				continue;
 			if (fd > from && REAL(close_range)((unsigned int)from, (unsigned int)fd - 1, flags))
 				return -errno;
@@ -152,19 +153,39 @@ int dup(int fd)
 	return copied(fd, REAL(dup)(fd));
 }
 
-/* Before dup2() onto `to`: ours is moved away, the application's is closed with all that this means. */
+/* Before dup2() onto `to`: ours is moved away. */
 static int number_retire(int from, int to)
 {
 	if (ours(from))
 		return -EBADF;
-	if (ours(to))
-		return netio_vacate_fd(to);
-	if (fd_kind(to) != FD_KERNEL) {
+	return ours(to) ? netio_vacate_fd(to) : 0;
+}
+
+/*
+ * dup2() is atomic: another thread that reads from `to` gets the old file or the
+ * new one, and must never meet a placeholder in the kernel. So a connection
+ * enters the table before the kernel has it there, and leaves it after.
+ */
+static int dup_onto(int from, int to, int flags)
+{
+	bool leaves = fd_kind(to) != FD_KERNEL;
+	uint64_t before = 0;
+	int r;
+
+	if (process_is_vfork_child())
+		return sys.dup3(from, to, flags) < 0 ? -errno : to;
+	if (fd_is_stack(from)) {
 		if (sys.fcntl(from, F_GETFD) < 0)
 			return -errno;
-		fd_closing(to);
+		before = fd_swap_in(from, to);
+		r = sys.dup3(from, to, flags) < 0 ? -errno : to;
+		fd_swap_end(to, before, r >= 0);
+		return r;
 	}
-	return 0;
+	r = sys.dup3(from, to, flags) < 0 ? -errno : to;
+	if (r >= 0 && leaves)
+		fd_closing(to);
+	return r < 0 ? r : copied(from, r);
 }
 
 int dup2(int from, int to)
@@ -174,10 +195,7 @@ int dup2(int from, int to)
 	if (from == to)
 		return ours(from) ? (int)result(-EBADF, saved_errno) : REAL(dup2)(from, to);
 	r = number_retire(from, to);
-	if (r < 0)
-		return (int)result(r, saved_errno);
-	errno = saved_errno;
-	return copied(from, REAL(dup2)(from, to));
+	return (int)result(r < 0 ? r : dup_onto(from, to, 0), saved_errno);
 }
 
 int __dup2(int from, int to)
@@ -192,10 +210,7 @@ int dup3(int from, int to, int flags)
 	if (from == to || flags & ~O_CLOEXEC)
 		return REAL(dup3)(from, to, flags); /* EINVAL */
 	r = number_retire(from, to);
-	if (r < 0)
-		return (int)result(r, saved_errno);
-	errno = saved_errno;
-	return copied(from, REAL(dup3)(from, to, flags));
+	return (int)result(r < 0 ? r : dup_onto(from, to, flags), saved_errno);
 }
 
 /* ------------------------------------------------------------ fcntl, ioctl */

@@ -12,10 +12,16 @@ pid_t _Fork(void)
 {
 	pid_t pid;
 
-	atomic_fetch_add(&process.fork_count, 1);
+	int saved_errno;
+
+	process_before_fork();
 	pid = REAL(_Fork)();
-	if (!pid)
+	saved_errno = errno;
+	if (pid)
+		process_parent();
+	else
 		process_child();
+	errno = saved_errno;
 	return pid;
 }
 

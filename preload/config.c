@@ -331,6 +331,7 @@ static void show_rules(const struct config *c, const struct setting *s, char *ou
 static const struct setting settings[] = {
     {"dev", "UTCP_DEV", .set = set_device, .show = show_device},
     {"loopback", "UTCP_LOOPBACK", .set = set_loopback, .show = show_loopback},
+    {"stack", "UTCP_STACK", TEXT(net.stack_name)},
     {"addr", "UTCP_ADDR", .set = set_addr, .show = show_addr},
     {"gw", "UTCP_GW", .set = set_gateway, .show = show_gateway},
     {"mac", "UTCP_MAC", .set = set_mac, .show = show_mac},

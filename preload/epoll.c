@@ -268,7 +268,7 @@ static void set_put(struct set *s)
 	cell_put(s);
 }
 
-static void set_release(void *set)
+void epoll_release_held(void *set)
 {
 	sets_lock();
 	set_put(set);
@@ -377,15 +377,46 @@ bool epoll_has_shadow(int epfd)
 	return yes;
 }
 
-/* In the child nothing of the stack is left: the kernel's part goes on as it is. */
-void epoll_forked(void)
+void epoll_before_fork(void)
+{
+	pthread_mutex_lock(&sets_mutex);
+}
+
+void epoll_parent_after_fork(void)
+{
+	pthread_mutex_unlock(&sets_mutex);
+}
+
+/*
+ * In the child E is the same kernel object as the parent's, and W(E)'s evset is
+ * shared as well; its epoll object is a new one, with E and the listeners to be
+ * added. Without a part in the stack only the kernel's half goes on; `exposed`
+ * and `listeners` then still name the parent's hidden members.
+ */
+void epoll_forked(bool shared)
 {
 	pthread_mutex_init(&sets_mutex, NULL);
-	/* The parent's hidden members stay in sets that both have: `exposed` and `listeners` still name them.
-	 */
-	for (struct set *s = all_sets; s; s = s->next)
-		s->ws = NULL;
-	atomic_store(&joined, 0);
+	for (uint32_t b = 0; b < BUCKETS; b++)
+		atomic_store(&plain_waiters[b], 0);
+	for (struct set *s = all_sets; s; s = s->next) {
+		s->refs = s->numbers != 0;
+		if (!shared) {
+			s->ws = NULL;
+			continue;
+		}
+		if (!s->ws)
+			continue;
+		waitset_add_fd(s->ws, s->fd, EPOLLIN, TAG_KERNEL);
+		for (struct member *m = s->listeners; m; m = m->next)
+			waitset_add_fd(s->ws, m->kernel_fd, EPOLLIN | EPOLLET, TAG_LISTENER | m->d);
+	}
+	if (!shared)
+		atomic_store(&joined, 0);
+}
+
+void epoll_call_in_progress(void *set)
+{
+	((struct set *)set)->refs++;
 }
 
 /* ------------------------------------------------------------------ joining and exposing */
@@ -417,6 +448,7 @@ static int join(struct set *s)
 		s->ws = NULL;
 		return r;
 	}
+	waitset_inherit(s->ws);
 	r = waitset_add_fd(s->ws, s->fd, EPOLLIN, TAG_KERNEL);
 	if (r < 0) {
 		waitset_destroy(s->ws);
@@ -444,6 +476,7 @@ static void expose(struct set *s)
 	s->exposed = true;
 	atomic_store(&any_exposed, true);
 	kernel_ctl(s->fd, EPOLL_CTL_ADD, waitset_bell(s->ws), EPOLLIN, hidden_tag(REF_NONE));
+	kernel_ctl(s->fd, EPOLL_CTL_ADD, waitset_post(s->ws), EPOLLIN, hidden_tag(REF_NONE));
 	for (struct member *m = s->listeners; m; m = m->next)
 		kernel_ctl(s->fd, EPOLL_CTL_ADD, m->kernel_fd, EPOLLIN | EPOLLET, hidden_tag(m->d));
 	cx = netio_enter(the_stack);
@@ -518,14 +551,14 @@ static int listener_add(struct set *s, int fd, ref d)
 	struct member *m;
 	int r;
 
-	if (desc->kind != FD_LISTENER || desc->kernel_fd < 0)
+	if (desc->kind != FD_LISTENER || local_of(d)->kernel_fd < 0)
 		return 0;
 	m = cell_get();
 	if (!m)
 		return -ENOMEM;
 	m->fd = fd;
 	m->d = d;
-	m->kernel_fd = desc->kernel_fd;
+	m->kernel_fd = local_of(d)->kernel_fd;
 	r = waitset_add_fd(s->ws, m->kernel_fd, EPOLLIN | EPOLLET, TAG_LISTENER | d);
 	if (r < 0 && r != -EEXIST) {
 		cell_put(m);
@@ -857,21 +890,12 @@ int epoll_after_replace(int fd, ref d)
 	return r;
 }
 
-/* Under both locks. Removes the memberships of description d on its socket. */
-static void watches_gone(struct stack_cx *cx, ref d, ref sock)
-{
-	ref next;
-
-	for (ref w = watch_first_of_socket(cx, sock); w; w = next) {
-		next = watch_next_of_socket(cx, w);
-		if (watch_key(cx, w) >> 32 == d)
-			watch_remove(cx, w);
-	}
-}
-
+/*
+ * The watches stay while another process has the description: as in the kernel,
+ * a membership lives as long as the open file. With the last one they go.
+ */
 void epoll_description_gone(ref d)
 {
-	struct stack_cx *cx;
 	struct member *m;
 
 	if (!atomic_load(&joined))
@@ -880,10 +904,6 @@ void epoll_description_gone(ref d)
 	for (struct set *s = all_sets; s; s = s->next)
 		while ((m = listener_of(s, d)) != NULL)
 			listener_remove(s, m->fd, d);
-	cx = netio_enter(the_stack);
-	if (description_at(cx, d)->sock)
-		watches_gone(cx, d, description_at(cx, d)->sock);
-	netio_leave(the_stack);
 	sets_unlock();
 }
 
@@ -1109,10 +1129,10 @@ static int call_run(struct call *c)
 
 static int call_execute(struct call *c)
 {
-	int r, hold = wait_hold(__builtin_frame_address(0), set_release, c->set);
+	int r, hold = wait_hold(__builtin_frame_address(0), epoll_release_held, c->set);
 
 	c->before = thread_marks.ran;
-	pthread_cleanup_push(set_release, c->set);
+	pthread_cleanup_push(epoll_release_held, c->set);
 	pthread_cleanup_push(wait_cancelled, c->set->ws);
 	r = call_run(c);
 	pthread_cleanup_pop(0);
@@ -1166,7 +1186,7 @@ int epoll_shadow_wait(int epfd, struct epoll_event *ev, int max, nsec deadline, 
 	sets_unlock();
 	if (c.set) {
 		r = call_execute(&c);
-		set_release(c.set);
+		epoll_release_held(c.set);
 		lib_leave();
 	} else {
 		lib_leave();

@@ -178,8 +178,10 @@ static void alias_replace(int fd, struct replacement *x)
 		r = sys.dup3(x->first, fd, cloexec & FD_CLOEXEC ? O_CLOEXEC : 0) < 0 ? -errno : 0;
 	}
 	if (r >= 0) {
-		if (x->first < 0)
+		if (x->first < 0) {
 			x->first = fd;
+			description_of(x->d)->cookie = cookie_of(fd);
+		}
 		r = fd_install(fd, FD_STREAM, x->d);
 		if (!r)
 			r = epoll_after_replace(fd, x->d);
@@ -481,6 +483,11 @@ static int alias_listen(int fd, ref d)
 	return r;
 }
 
+bool establish_both_halves(int fd, struct endpoint *local)
+{
+	return !kernel_name(fd, local) && (ipaddr_is_any(&local->addr) || fd_tcp_is_v6(fd));
+}
+
 /* Both halves of a new listener; local->port may still be 0. */
 static int listener_make(int fd, int backlog, struct endpoint *local, const struct option_values *v)
 {
@@ -492,11 +499,12 @@ static int listener_make(int fd, int backlog, struct endpoint *local, const stru
 
 	if (r)
 		return r;
+	description_of(d)->cookie = cookie_of(fd);
 	r = sys.listen(fd, backlog) ? -errno : kernel_name(fd, &bound);
 	if (!r && both) {
 		/* on the stack's own address no connection can reach the kernel half */
 		int half = sys.fcntl(fd, F_DUPFD_CLOEXEC, 3);
-		r = half < 0 ? -errno : netio_protect_fd_at(half, &description_of(d)->kernel_fd);
+		r = half < 0 ? -errno : netio_protect_fd_at(half, &local_of(d)->kernel_fd);
 	}
 	if (!r) {
 		local->port = bound.port;
@@ -546,9 +554,9 @@ static bool kernel_half_ready(int kernel_fd)
 }
 
 /* The kernel's level went down (or not): tell our lists. */
-static void kernel_half_settle(struct description *p)
+static void kernel_half_settle(struct description *p, int half)
 {
-	bool ready = kernel_half_ready(p->kernel_fd);
+	bool ready = kernel_half_ready(half);
 	struct stack_cx *cx = netio_enter(the_stack);
 
 	if (p->sock)
@@ -557,21 +565,22 @@ static void kernel_half_settle(struct description *p)
 }
 
 /* A connection of the kernel half, a plain kernel descriptor; -EAGAIN: none. */
-static int accept_kernel(struct description *p, struct sockaddr *sa, socklen_t *len, int flags)
+static int accept_kernel(ref d, struct sockaddr *sa, socklen_t *len, int flags)
 {
-	int fd = -EAGAIN, cancel;
+	struct description *p = description_of(d);
+	int half = local_of(d)->kernel_fd, fd = -EAGAIN, cancel;
 
-	if (p->kernel_fd < 0)
+	if (half < 0)
 		return -EAGAIN;
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	if (atomic_load(&p->nonblock)) {
-		fd = sys.accept4(p->kernel_fd, sa, len, flags);
+		fd = sys.accept4(half, sa, len, flags);
 		if (fd < 0)
 			fd = -errno;
 	} else {
 		pthread_mutex_lock(&kernel_accept_lock);
-		if (kernel_half_ready(p->kernel_fd)) {
-			fd = sys.accept4(p->kernel_fd, sa, len, flags);
+		if (kernel_half_ready(half)) {
+			fd = sys.accept4(half, sa, len, flags);
 			if (fd < 0)
 				fd = -errno;
 		}
@@ -580,7 +589,7 @@ static int accept_kernel(struct description *p, struct sockaddr *sa, socklen_t *
 	pthread_setcancelstate(cancel, NULL);
 	if (fd >= 0) {
 		fd_fresh(fd);
-		kernel_half_settle(p);
+		kernel_half_settle(p, half);
 	}
 	return fd == -EINVAL ? -EAGAIN : fd; /* shut down: the stack's half says so itself */
 }
@@ -636,7 +645,7 @@ static void accept_undo(struct description *p, struct accepted *a)
 		sock_unaccept(cx, p->sock, c->sock);
 	else
 		sock_close(cx, c->sock);
-	pool_free(cx, POOL_DESCRIPTION, a->d);
+	description_discard(cx, a->d);
 	netio_leave(the_stack);
 }
 
@@ -651,6 +660,7 @@ static int accept_stack(struct description *p, struct sockaddr *sa, socklen_t *l
 	if (fd >= 0) {
 		fd_fresh(fd);
 		description_of(a.d)->nonblock = (flags & SOCK_NONBLOCK) != 0;
+		description_of(a.d)->cookie = cookie_of(fd);
 		r = fd_install(fd, FD_STREAM, a.d);
 		if (!r) {
 			address_copy_out(&a.peer, p->v6, sa, len);
@@ -665,16 +675,17 @@ static int accept_stack(struct description *p, struct sockaddr *sa, socklen_t *l
 }
 
 /* Both halves once; who is asked first alternates under load. */
-static int accept_once(struct description *p, struct sockaddr *sa, socklen_t *len, int flags)
+static int accept_once(ref d, struct sockaddr *sa, socklen_t *len, int flags)
 {
+	struct description *p = description_of(d);
 	int r;
 
-	if (p->kernel_fd >= 0 && ++p->kernel_turn % 4 == 0) {
-		r = accept_kernel(p, sa, len, flags);
+	if (local_of(d)->kernel_fd >= 0 && ++p->kernel_turn % 4 == 0) {
+		r = accept_kernel(d, sa, len, flags);
 		return r == -EAGAIN ? accept_stack(p, sa, len, flags) : r;
 	}
 	r = accept_stack(p, sa, len, flags);
-	return r == -EAGAIN ? accept_kernel(p, sa, len, flags) : r;
+	return r == -EAGAIN ? accept_kernel(d, sa, len, flags) : r;
 }
 
 /* The kernel wants a free number before it waits: EMFILE at once, not after the next connection. */
@@ -701,15 +712,15 @@ int socket_accept(int fd, ref d, struct sockaddr *sa, socklen_t *len, int flags)
 	if (sa && *len > INT32_MAX)
 		return -EINVAL;
 	lib_enter();
-	r = accept_once(p, sa, len, flags);
+	r = accept_once(d, sa, len, flags);
 	if (r == -EAGAIN && !atomic_load(&p->nonblock)) {
 		r = number_available(fd);
 		while (!r) {
-			r = socket_block(d, SOCK_IN, p->kernel_fd, socket_deadline(&deadline, timeout),
-					 timeout);
+			r = socket_block(d, SOCK_IN, local_of(d)->kernel_fd,
+					 socket_deadline(&deadline, timeout), timeout);
 			if (r < 0)
 				break;
-			r = accept_once(p, sa, len, flags);
+			r = accept_once(d, sa, len, flags);
 			if (r != -EAGAIN)
 				break;
 			r = 0;

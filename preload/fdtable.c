@@ -8,13 +8,15 @@
  * the set of options that the application touched. A number that we never saw
  * reads as the kernel's.
  *
- * A description (in the region) counts its numbers plus the calls in progress.
- * fd_hold() reads the entry, raises the count unless it is zero, and reads the
- * entry again: if it changed, the number was closed meanwhile and it starts
- * over. That is safe without a lock because descriptions are never unmapped and
- * a free one has count zero. When the count drops to zero the core socket is
- * closed: so close() in one thread lets a call that blocks in another finish on
- * the old description, as the kernel's file references do.
+ * A description is in the region; struct local is what this process has of it,
+ * in a second table of the same kind by the description's place: the count of
+ * its numbers plus the calls in progress. fd_hold() reads the entry, raises the
+ * count unless it is zero, and reads the entry again: if it changed, the number
+ * was closed meanwhile and it starts over. That is safe without a lock because
+ * locals are never unmapped and a free one has count zero. When the count drops
+ * to zero this process gives up its part, and with the last process's the core
+ * socket is closed: so close() in one thread lets a call that blocks in another
+ * finish on the old description, as the kernel's file references do.
  *
  * Every change of the table is made by the thread that owns the number (it just
  * got it from the kernel) or by an exchange to zero in fd_closing(), so that two
@@ -50,6 +52,12 @@ struct entry {
 static _Atomic(struct entry *) pages[PAGE_COUNT];
 static _Atomic int highest = -1; /* no entry above it was ever used */
 static uint8_t *region_base;
+
+/* Locals: a page for each extent of 64 KiB, that is 256 descriptions. */
+#define EXTENT_REFS  1024u
+#define EXTENT_DESCS 256u
+#define EXTENTS_MAX  (1u << 18) /* 16 GiB of region */
+static _Atomic(struct local *) *local_pages;
 
 static struct entry *entry_find(int fd)
 {
@@ -99,20 +107,83 @@ struct description *description_of(ref d)
 	return (struct description *)(void *)(region_base + (uint64_t)d * REF_GRAIN);
 }
 
+static void *zeroed(size_t bytes)
+{
+	void *p =
+	    mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static struct local *local_find(ref d)
+{
+	struct local *page = local_pages && d / EXTENT_REFS < EXTENTS_MAX
+				 ? atomic_load_explicit(&local_pages[d / EXTENT_REFS], memory_order_acquire)
+				 : NULL;
+
+	return page ? &page[d % EXTENT_REFS / (EXTENT_REFS / EXTENT_DESCS)] : NULL;
+}
+
+struct local *local_of(ref d)
+{
+	static struct local none = {.kernel_fd = -1};
+	struct local *l = local_find(d);
+
+	return l ? l : &none;
+}
+
+/* Under the stack's lock. */
+static struct local *local_make(ref d)
+{
+	struct local *page;
+
+	if (!local_pages)
+		local_pages = zeroed(EXTENTS_MAX * sizeof *local_pages);
+	if (!local_pages || d / EXTENT_REFS >= EXTENTS_MAX)
+		return NULL;
+	if (!atomic_load(&local_pages[d / EXTENT_REFS])) {
+		page = zeroed(EXTENT_DESCS * sizeof *page);
+		if (!page)
+			return NULL;
+		atomic_store_explicit(&local_pages[d / EXTENT_REFS], page, memory_order_release);
+	}
+	return local_find(d);
+}
+
 ref description_new(struct stack_cx *cx, enum fd_kind kind, ref sock)
 {
 	ref d = pool_alloc(cx, POOL_DESCRIPTION, sock);
+	struct local *l = d ? local_make(d) : NULL;
+	struct description *p;
 
-	if (d) {
-		struct description *p = description_at(cx, d);
-		p->sock = sock;
-		p->kind = (uint8_t)kind;
-		p->kernel_fd = -1;
-		p->rcvlowat = 1;
-		p->forks = atomic_load(&process.fork_count);
-		atomic_store(&p->refs, 1);
+	if (!d)
+		return REF_NONE;
+	p = description_at(cx, d);
+	if (l)
+		l->hold = netio_hold(the_stack, cx, d);
+	if (!l || !l->hold) {
+		pool_free(cx, POOL_DESCRIPTION, d);
+		return REF_NONE;
 	}
+	p->sock = sock;
+	p->kind = (uint8_t)kind;
+	p->rcvlowat = 1;
+	l->child_hold = REF_NONE;
+	l->kernel_fd = -1;
+	l->forks = atomic_load(&process.fork_count);
+	atomic_store(&l->numbers, 0);
+	atomic_store(&l->refs, 1);
 	return d;
+}
+
+void description_discard(struct stack_cx *cx, ref d)
+{
+	struct local *l = local_of(d);
+
+	atomic_store(&l->refs, 0);
+	netio_unhold(the_stack, cx, l->hold);
+	l->hold = l->child_hold = REF_NONE;
+	pool_free(cx, POOL_DESCRIPTION, d);
 }
 
 /* How long this close() must linger: SO_LINGER with a time, nothing unread, data on the way. 0: not at all.
@@ -195,21 +266,28 @@ static void linger_wait(struct description *p)
 static void description_free(ref d)
 {
 	struct description *p = description_of(d);
-	int kernel_fd = p->kernel_fd;
+	struct local *l = local_of(d);
+	int kernel_fd = l->kernel_fd;
 
-	if (!the_stack)
+	if (!the_stack || !l->hold)
 		return;
 	epoll_description_gone(d);
-	if (p->sock && p->kind == FD_STREAM)
+	if (p->sock && p->kind == FD_STREAM && p->holders == 1)
 		linger_wait(p);
 	lib_enter();
 	struct stack_cx *cx = netio_enter(the_stack);
-	if (p->sock) {
-		watch_remove_socket(cx, p->sock);
-		sock_close(cx, p->sock);
-		p->sock = REF_NONE;
+	ref hold = l->hold;
+	/* From here on another thread may get the same place for a new description. */
+	l->hold = l->child_hold = REF_NONE;
+	l->kernel_fd = -1;
+	if (netio_unhold(the_stack, cx, hold)) {
+		if (p->sock) {
+			watch_remove_socket(cx, p->sock);
+			sock_close(cx, p->sock);
+			p->sock = REF_NONE;
+		}
+		pool_free(cx, POOL_DESCRIPTION, d);
 	}
-	pool_free(cx, POOL_DESCRIPTION, d);
 	netio_leave(the_stack);
 	lib_leave();
 	if (kernel_fd >= 0)
@@ -218,14 +296,19 @@ static void description_free(ref d)
 
 void fd_release(ref d)
 {
-	if (atomic_fetch_sub_explicit(&description_of(d)->refs, 1, memory_order_acq_rel) == 1)
+	if (atomic_fetch_sub_explicit(&local_of(d)->refs, 1, memory_order_acq_rel) == 1)
 		description_free(d);
+}
+
+void fd_release_held(void *d)
+{
+	fd_release((ref)(uintptr_t)d);
 }
 
 /* Raise a count that is not zero. */
 static bool description_hold(ref d)
 {
-	_Atomic uint32_t *refs = &description_of(d)->refs;
+	_Atomic uint32_t *refs = &local_of(d)->refs;
 	uint32_t n = atomic_load_explicit(refs, memory_order_relaxed);
 
 	while (n)
@@ -263,8 +346,8 @@ int fd_install(int fd, enum fd_kind kind, ref d)
 	if (!e)
 		return -ENOMEM;
 	if (d) {
-		atomic_fetch_add(&description_of(d)->refs, 1);
-		atomic_fetch_add(&description_of(d)->numbers, 1);
+		atomic_fetch_add(&local_of(d)->refs, 1);
+		atomic_fetch_add(&local_of(d)->numbers, 1);
 	}
 	atomic_store_explicit(&e->options, 0, memory_order_relaxed);
 	atomic_store_explicit(&e->word, WORD(kind, d), memory_order_release);
@@ -328,6 +411,43 @@ void fd_copy(int from, int to)
 	}
 }
 
+/* A word that is no longer in the table. */
+static void word_dropped(uint64_t w)
+{
+	if (WORD_REF(w) && !atomic_load(&process.finished)) {
+		atomic_fetch_sub(&local_of(WORD_REF(w))->numbers, 1);
+		fd_release(WORD_REF(w));
+	}
+}
+
+uint64_t fd_swap_in(int from, int to)
+{
+	struct entry *e = entry_make(to);
+	ref d = e ? fd_hold(from) : REF_NONE;
+	uint64_t before;
+
+	if (!d)
+		return FD_SWAP_NONE;
+	if (fd_kind(to) == FD_EPOLL)
+		epoll_closing(to);
+	atomic_fetch_add(&local_of(d)->numbers, 1); /* with the reference that fd_hold() took */
+	before = atomic_exchange(&e->word, WORD(description_of(d)->kind, d));
+	atomic_store_explicit(&e->options, 0, memory_order_relaxed);
+	return before;
+}
+
+void fd_swap_end(int to, uint64_t before, bool done)
+{
+	struct entry *e = entry_find(to);
+
+	if (before == FD_SWAP_NONE || !e) {
+		if (done)
+			fd_closing(to);
+		return;
+	}
+	word_dropped(done ? before : atomic_exchange(&e->word, before));
+}
+
 void fd_closing(int fd)
 {
 	struct entry *e = entry_find(fd);
@@ -336,11 +456,7 @@ void fd_closing(int fd)
 		return;
 	if (fd_kind(fd) == FD_EPOLL)
 		epoll_closing(fd);
-	uint64_t w = atomic_exchange(&e->word, 0);
-	if (WORD_REF(w) && !atomic_load(&process.finished)) {
-		atomic_fetch_sub(&description_of(WORD_REF(w))->numbers, 1);
-		fd_release(WORD_REF(w));
-	}
+	word_dropped(atomic_exchange(&e->word, 0));
 }
 
 int fd_highest(void)
@@ -391,7 +507,7 @@ uint64_t fd_options(int fd)
 	return e ? atomic_load(&e->options) : 0;
 }
 
-static uint64_t cookie_of(int fd)
+uint64_t cookie_of(int fd)
 {
 	uint64_t cookie = 0;
 	socklen_t len = sizeof cookie;
@@ -451,7 +567,52 @@ static void entry_after_fork(int fd, void *arg)
 		atomic_store(&e->word, k == FD_STREAM || k == FD_LOST ? WORD(FD_LOST, 0) : 0);
 }
 
-void fdtable_after_fork(void)
+void fdtable_lost(void)
 {
 	each_word(0, 0, entry_after_fork, NULL);
+}
+
+bool description_adopt(ref d, ref hold)
+{
+	struct local *l = local_make(d);
+
+	if (!l)
+		return false;
+	if (!l->hold) {
+		l->hold = hold;
+		l->kernel_fd = -1;
+		l->forks =
+		    atomic_load(&process.fork_count) - 1; /* the placeholder may be another process's too */
+	}
+	return true;
+}
+
+ref *fdtable_inherit(ref d)
+{
+	struct local *l = local_of(d);
+
+	l->child_hold = REF_NONE; /* an earlier child's */
+	/* A number that was closed while a call goes on with it is not the child's. */
+	return atomic_load(&l->numbers) ? &l->child_hold : NULL;
+}
+
+/* The numbers are the child's; the calls of the parent's other threads, and what only they held, are not. */
+void fdtable_after_fork(void)
+{
+	for (uint32_t e = 0; local_pages && e < EXTENTS_MAX; e++) {
+		struct local *page = atomic_load(&local_pages[e]);
+
+		for (uint32_t i = 0; page && i < EXTENT_DESCS; i++) {
+			struct local *l = &page[i];
+
+			l->hold = l->child_hold;
+			l->child_hold = REF_NONE;
+			atomic_store(&l->refs, atomic_load(&l->numbers));
+		}
+	}
+}
+
+void fd_call_in_progress(ref d)
+{
+	atomic_fetch_add(&local_of(d)->refs, 1);
 }

@@ -15,8 +15,19 @@ void fd_mark_option(int fd, uint32_t bit);
 uint64_t fd_options(int fd);
 /* True if the kernel socket is older than the last fork(): another process may hold it too. */
 bool fd_maybe_shared(int fd);
+/* SO_COOKIE: the identity of the open socket; 0: not a socket. */
+uint64_t cookie_of(int fd);
 /* Every FD_TCP number of the same kernel socket, `fd` itself included. */
 void fd_each_tcp_alias(int fd, void (*f)(int fd, void *arg), void *arg);
+
+/*
+ * dup2(from, to) of a stack socket, around the kernel's: swap_in makes `to` mean
+ * what `from` means and returns what it meant; swap_end drops that, or puts it
+ * back when the kernel refused.
+ */
+#define FD_SWAP_NONE UINT64_MAX
+uint64_t fd_swap_in(int from, int to);
+void fd_swap_end(int to, uint64_t before, bool done);
 
 /* A description in the region with one reference and no number, under the lock; REF_NONE: no memory. */
 ref description_new(struct stack_cx *cx, enum fd_kind kind, ref sock);
@@ -24,8 +35,21 @@ ref description_new(struct stack_cx *cx, enum fd_kind kind, ref sock);
 /* No number above it was ever installed; -1: none at all. */
 int fd_highest(void);
 
-/* In the fork() child: connections are lost, the rest is the kernel's. Async-signal-safe. */
+/* Take back description_new(); the core socket stays. Under the lock. */
+void description_discard(struct stack_cx *cx, ref d);
+
+/* exec(): this process, in its new image, has a number of d. False: no memory. Under the lock. */
+bool description_adopt(ref d, ref hold);
+
+/* fork(): where to note the child's hold of d (netio_before_fork), NULL: the child does not inherit it. */
+ref *fdtable_inherit(ref d);
+/* In the child: its own holds, the numbers alone as references. */
 void fdtable_after_fork(void);
+/* In the child: a call of this thread, which goes on when the handler that forked returns, holds d. */
+void fd_call_in_progress(ref d);
+/* In a child without a part in the stack: connections are lost, the rest is the kernel's. Async-signal-safe.
+ */
+void fdtable_lost(void);
 /* The region's base, once attached. */
 void fdtable_set_base(uint8_t *base);
 

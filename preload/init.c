@@ -1,7 +1,8 @@
 /*
  * init.c - the composition root: when what comes to life.
  *
- * At load: nothing. A program that never makes a TCP socket or an epoll set pays
+ * At load: nothing, but for a process whose old image passed connections on over
+ * exec() (exec.c). A program that never makes a TCP socket or an epoll set pays
  * for mapping the library and for looking up the calls that it makes (real.c);
  * most programs that inherit LD_PRELOAD are of that kind.
  *
@@ -15,13 +16,16 @@
  * wraps the signal handlers and takes over libc's streams. At exit: process.c.
  *
  * The shared object can also be run as a program: then the loader jumps to
- * utcp_library_main, which prints the version and the configuration.
+ * utcp_library_main, which prints the version and the configuration, or becomes
+ * the keeper (netio/keeper.c).
  */
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "preload/exec.h"
 #include "preload/fdtable.h"
 #include "preload/process.h"
 #include "preload/stdio.h"
@@ -71,6 +75,11 @@ bool process_config_broken(void)
 	return config_broken;
 }
 
+static void __attribute__((constructor)) library_loaded(void)
+{
+	exec_inherit();
+}
+
 static void __attribute__((destructor)) library_unloaded(void)
 {
 	if (!atomic_load(&init_done))
@@ -82,22 +91,24 @@ static void __attribute__((destructor)) library_unloaded(void)
 		process_drain();
 }
 
-/* Under attach_lock. */
-static int attach(void)
+/* The keeper is this library, run as a program. */
+static void keeper_found(void)
 {
-	char why[512] = "";
-	struct netio *n;
-	int r = netio_attach(&the_config.net, &n, why, sizeof why);
+	Dl_info self;
 
-	if (r < 0) {
-		if (!attach_failure_told)
-			log_line("%s", why);
-		attach_failure_told = true;
-		return r;
-	}
+	if (dladdr((void *)(uintptr_t)process_init, &self) && self.dli_fname && self.dli_fname[0] == '/')
+		netio_set_keeper(self.dli_fname, the_config.exit_drain_ms);
+}
+
+void stack_adopt(struct netio *n)
+{
+	int r;
+
+	keeper_found(); /* of a new image: it may have to start the next one */
 	fdtable_set_base(netio_enter(n)->base);
 	netio_leave(n);
 	__atomic_store_n(&the_stack, n, __ATOMIC_RELEASE);
+	stats_begin(n);
 	r = netio_start_driver(n);
 	if (r < 0)
 		log_line("the driver thread could not be started (error %d); timers run only while the "
@@ -105,6 +116,25 @@ static int attach(void)
 			 -r);
 	signals_install();
 	stdio_redirect();
+}
+
+/* Under attach_lock. */
+static int attach(void)
+{
+	char why[512] = "";
+	struct netio *n;
+	int r;
+
+	keeper_found();
+	r = netio_attach(&the_config.net, &n, why, sizeof why);
+
+	if (r < 0) {
+		if (!attach_failure_told)
+			log_line("%s", why);
+		attach_failure_told = true;
+		return r;
+	}
+	stack_adopt(n);
 	return 0;
 }
 
@@ -167,9 +197,11 @@ static void print(const char *text, int len)
 _Noreturn void utcp_library_print(void);
 __attribute__((used)) _Noreturn void utcp_library_print(void)
 {
-	const char *key, *variable;
+	const char *key, *variable, *keeper = getenv(NETIO_KEEPER_VARIABLE);
 	char value[4096], line[4352];
 
+	if (keeper)
+		netio_keeper_main(keeper);
 	process_init();
 	print(line, log_format(line, sizeof line, "libutcp %s: TCP in user space\n", UTCP_VERSION));
 	for (int i = 0; config_show(&the_config, i, &key, &variable, value, sizeof value); i++)

@@ -136,8 +136,20 @@ int placeholder_new(int flags)
 	return fd;
 }
 
+void placeholder_before_fork(void)
+{
+	pthread_mutex_lock(&pool.lock);
+}
+
+void placeholder_parent_after_fork(void)
+{
+	pthread_mutex_unlock(&pool.lock);
+}
+
+/* What lies there is shared with the parent: the child leaves it alone, and so must the parent (recycle). */
 void placeholder_after_fork(void)
 {
-	pool.count = 0; /* the numbers are closed by netio_forget_after_fork() or shared with the parent */
+	while (pool.count)
+		netio_unprotect_close(pool.fd[--pool.count]);
 	pthread_mutex_init(&pool.lock, NULL);
 }

@@ -108,11 +108,6 @@ static void plan_release(void *arg)
 	p->pages = NULL;
 }
 
-static void hold_description(void *d)
-{
-	fd_release((ref)(uintptr_t)d);
-}
-
 static void hold_pages(void *pages)
 {
 	pages_put(pages, *(size_t *)pages);
@@ -127,7 +122,7 @@ static void plan_hold(struct plan *p, void *frame)
 
 	p->hold = -1;
 	for (uint32_t i = 0; i < p->n_stack; i++) {
-		int at = wait_hold(deeper--, hold_description, (void *)(uintptr_t)p->stack[i].description);
+		int at = wait_hold(deeper--, fd_release_held, (void *)(uintptr_t)p->stack[i].description);
 		p->hold = p->hold < 0 ? at : p->hold;
 	}
 	if (p->pages) {
@@ -151,9 +146,10 @@ static void plan_entry(struct plan *p, uint32_t i)
 	f->revents = 0;
 	if (d) {
 		struct description *desc = description_of(d);
+		int half = local_of(d)->kernel_fd;
 		p->stack[p->n_stack++] = (struct stack_entry){.description = d, .index = i};
-		if (desc->kind == FD_LISTENER && desc->kernel_fd >= 0 && (f->events & (POLLIN | POLLRDNORM)))
-			plan_kernel(p, i, desc->kernel_fd, f->events & (POLLIN | POLLRDNORM));
+		if (desc->kind == FD_LISTENER && half >= 0 && (f->events & (POLLIN | POLLRDNORM)))
+			plan_kernel(p, i, half, f->events & (POLLIN | POLLRDNORM));
 		return;
 	}
 	if (k == FD_KERNEL && netio_owns_fd(f->fd)) {

@@ -18,6 +18,7 @@
 
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <sys/socket.h>
 
 #include "utcp/netio.h"
@@ -31,13 +32,15 @@
 
 /*
  * The stack of this process. NULL until the first stack socket. Made by
- * stack_attach(); after fork() the child has NULL again and `process.forked` set.
+ * stack_attach(); a fork()ed child shares its parent's. If it could get no part
+ * in it, it has NULL again and `process.forked` set.
  */
 extern struct netio *the_stack;
 /* Process-private facts (process.c). */
 struct process_state {
 	int pid;		     /* whose address space this is: a vfork child has another getpid() */
-	_Atomic bool forked;	     /* this process is a fork() child: no stack of its own in this step */
+	_Atomic bool forked;	     /* this fork() child could get no part in its parent's stack */
+	bool child;		     /* the stack was attached by a parent: it tells the counters */
 	_Atomic bool finished;	     /* the exit drain ran: stack descriptors are dead */
 	_Atomic uint32_t fork_count; /* fork()s so far: a socket older than the last may be shared */
 };
@@ -85,18 +88,20 @@ enum fd_kind {
 	FD_STREAM,     /* a connection (or attempt) on the stack; the number holds a placeholder */
 	FD_LISTENER,   /* a listener on the stack and in the kernel */
 	FD_EPOLL,      /* an epoll descriptor of the application; shadowed once a stack socket joins */
-	FD_LOST	       /* after fork(): a connection of the parent's stack, out of reach of this process */
+	FD_LOST	       /* in a child that got no part in its parent's stack: a connection out of reach */
 };
 
 /*
  * An open file description: what dup() and fork() share. Lives in the region
- * (class DESCRIPTION). All fields under the stack lock unless noted.
+ * (class DESCRIPTION). All fields under the stack lock unless noted. It begins
+ * as struct shared_object: `holders` counts processes; what one process counts
+ * is in its struct local.
  */
 struct description {
 	struct pool_head head;
-	_Atomic uint32_t refs;		 /* numbers of this process + calls in progress that hold it */
-	_Atomic uint32_t numbers;	 /* numbers only: 0 means closed; calls in progress keep refs */
+	uint32_t holders;
 	ref sock;			 /* core socket */
+	uint64_t cookie;		 /* SO_COOKIE of the placeholder or listener */
 	uint8_t kind;			 /* FD_STREAM or FD_LISTENER */
 	_Atomic uint8_t nonblock, async; /* O_NONBLOCK, O_ASYNC: read without the lock */
 	uint8_t v6;			 /* AF_INET6 socket: addresses are shown v4-mapped */
@@ -104,18 +109,30 @@ struct description {
 	uint8_t connect_pending;	     /* connect() not yet collected */
 	uint8_t broken;			     /* the stack failed (device gone): every call answers ENETDOWN */
 	_Atomic uint64_t rcvtimeo, sndtimeo; /* ns; 0: none */
-	uint64_t cookie;		     /* SO_COOKIE of the placeholder or listener */
-	int32_t kernel_fd;	     /* a listener's kernel half: a protected duplicate of ours, so that
-					no number of the application can vanish under a wait; -1: none */
-	int32_t rcvlowat;	     /* SO_RCVLOWAT, at least 1 */
-	uint32_t sent_undriven;	     /* bytes sent since the device was last looked at */
-	_Atomic uint8_t kernel_turn; /* a listener's fairness between its two halves */
-	uint32_t forks;		     /* process.fork_count when it was made */
-	uint16_t local_port;	     /* of the last connect(): getsockname() shows it after a failure, too */
-	uint64_t hints_set;	     /* options recorded for reading back (options.c) */
+	int32_t rcvlowat;		     /* SO_RCVLOWAT, at least 1 */
+	uint32_t sent_undriven;		     /* bytes sent since the device was last looked at */
+	_Atomic uint8_t kernel_turn;	     /* a listener's fairness between its two halves */
+	uint16_t local_port; /* of the last connect(): getsockname() shows it after a failure, too */
+	uint64_t hints_set;  /* options recorded for reading back (options.c) */
 	int32_t hints[16];
 };
 _Static_assert(sizeof(struct description) <= 256, "struct description outgrew its pool class");
+_Static_assert(offsetof(struct description, holders) == offsetof(struct shared_object, holders) &&
+		   offsetof(struct description, sock) == offsetof(struct shared_object, sock) &&
+		   offsetof(struct description, cookie) == offsetof(struct shared_object, cookie),
+	       "struct description does not begin as struct shared_object");
+
+/* What this process has of a description. In private memory: fork() copies it, and it dies with us. */
+struct local {
+	_Atomic uint32_t refs;	  /* numbers + calls in progress that hold it; 0: none of ours */
+	_Atomic uint32_t numbers; /* numbers only: 0 means closed; calls in progress keep refs */
+	ref hold, child_hold;	  /* our part in it (netio_hold); the next forked child's */
+	int kernel_fd;		  /* a listener's kernel half: a protected duplicate of ours, so that
+				     no number of the application can vanish under a wait; -1: none */
+	uint32_t forks;		  /* process.fork_count when it was made */
+};
+/* Of a description that this process has, or had a moment ago. */
+struct local *local_of(ref d);
 
 /* One array read: what is fd? Lock-free; unknown or out-of-range numbers are FD_KERNEL. */
 enum fd_kind fd_kind(int fd);
@@ -126,6 +143,7 @@ enum fd_kind fd_kind(int fd);
  */
 ref fd_hold(int fd);
 void fd_release(ref description);
+void fd_release_held(void *description); /* for wait_hold() */
 static inline struct description *description_at(const struct stack_cx *cx, ref d)
 {
 	return (struct description *)pool_at(cx, d);
@@ -181,9 +199,10 @@ int socket_wait(ref s, uint32_t events, int kernel_fd, nsec deadline);
  * holds (a description) it releases by its own pthread_cleanup_push().
  */
 
-/* In a fork()ed child, after netio_forget_after_fork(): the parent's wait sets and shadow sets are not ours.
- */
-void wait_forked(void);
+/* In a fork()ed child: the parent's wait sets are not ours; shared: the shadow sets are, else nothing is. */
+void wait_before_fork(void);
+void wait_parent_after_fork(void);
+void wait_forked(bool shared);
 
 /* Can [p, p + len) be read? Answers without a fault (a cache, then a system call). */
 bool memory_readable(const void *p, size_t len);
@@ -224,7 +243,7 @@ void epoll_copied(int from, int to);
  * epoll set into our lists (D4). */
 int epoll_before_replace(int fd);
 int epoll_after_replace(int fd, ref d); /* -> watches on the description's core socket, same masks and data */
-/* The last number of description d in this process goes: drop its memberships. */
+/* The last number of description d in this process goes: its kernel half leaves our sets. */
 void epoll_description_gone(ref d);
 
 /*
@@ -320,6 +339,8 @@ void fallback_report(void);
 /* stats.c. At exit, while the stack still lives: UTCP_STATS (`name value` lines) and the summary of -v. Once.
  */
 void stats_report(struct netio *n);
+/* The stack is ours from now on: what it has counted before is not. */
+void stats_begin(struct netio *n);
 
 /* ------------------------------------------------------------------ the real functions (real.c) */
 void real_init(void);

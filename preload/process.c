@@ -2,16 +2,19 @@
  * process.c - fork() and the end of the process.
  *
  * fork(): the child has copies of all descriptors, which are real ones, and of
- * our memory, but the stack belongs to the parent. The child forgets it: no
- * frame, no lock, no close of a connection is ever sent from there. Its
- * connections are FD_LOST, everything else is the kernel's; new sockets go to
- * the kernel. vfork() children share our memory: the wrappers tell by getpid().
+ * our memory; the stack is shared memory. So it gets a part in every description
+ * and epoll set that its parent has a number of (netio/procs.c), and goes on with
+ * both as with anything that fork() shares: whoever closes last closes the
+ * connection. All locks of this library are taken before and let go after, so
+ * that the child's copies are whole. A child that can get no part forgets the
+ * stack: its connections are FD_LOST, everything else is the kernel's. vfork()
+ * children share our memory: the wrappers tell by getpid().
  *
- * exit(), return from main, quick_exit(), _exit(): the kernel would go on
- * sending what a process wrote before it ended. Here nobody does when the
- * process is gone, so the dying thread closes every socket by the kernel's rules
- * and drives the stack until the peers have acknowledged all. It gives up when
- * nothing was acknowledged for UTCP_EXIT_DRAIN milliseconds.
+ * exit(), return from main, quick_exit(), _exit(): the dying thread closes every
+ * socket by the kernel's rules. What it wrote must still be sent and acknowledged:
+ * if there is a keeper it does that. Else nobody does when the process is gone, so
+ * the thread drives the stack until the peers have acknowledged all; it gives up
+ * when nothing was acknowledged for UTCP_EXIT_DRAIN milliseconds.
  *
  * Place in the flow: hooks set by init.c; _exit() and _Fork() in calls_process.c.
  */
@@ -34,26 +37,68 @@ bool process_is_vfork_child(void)
 
 /* ------------------------------------------------------------ fork */
 
-static void before_fork(void)
+/* fork() in progress, in the thread that calls it: with the stack and its locks. */
+static __thread bool fork_shares __attribute__((tls_model("initial-exec")));
+
+void process_before_fork(void)
 {
 	/* from here on a kernel socket that exists may be the child's, too */
 	atomic_fetch_add(&process.fork_count, 1);
+	/* A handler of a signal that is never put off may fork from inside the stack. */
+	fork_shares =
+	    __atomic_load_n(&the_stack, __ATOMIC_ACQUIRE) && !thread_marks.depth && !process_is_vfork_child();
+	if (!fork_shares)
+		return;
+	lib_enter();
+	async_before_fork();
+	wait_before_fork();
+	placeholder_before_fork();
+	netio_before_fork(the_stack, fdtable_inherit);
+}
+
+void process_parent(void)
+{
+	if (!fork_shares)
+		return;
+	fork_shares = false;
+	netio_parent_after_fork(the_stack);
+	placeholder_parent_after_fork();
+	wait_parent_after_fork();
+	async_parent_after_fork();
+	lib_leave();
+}
+
+/* What a child does that has no part in the stack of its parent. */
+static void child_lost(void)
+{
+	struct netio *parent = the_stack;
+
+	the_stack = NULL;
+	atomic_store(&process.forked, true);
+	fdtable_lost();
+	netio_forget_after_fork(parent);
+	wait_forked(false);
 }
 
 void process_child(void)
 {
-	struct netio *parent = the_stack;
-
 	process.pid = getpid();
-	placeholder_after_fork();
 	async_after_fork();
-	fdtable_after_fork();
-	if (parent) {
-		the_stack = NULL;
-		atomic_store(&process.forked, true);
-		netio_forget_after_fork(parent);
-		wait_forked();
+	if (!the_stack) {
+		fork_shares = false;
+		return;
 	}
+	process.child = true;
+	if (!fork_shares || netio_child_after_fork(the_stack)) {
+		child_lost();
+	} else {
+		fdtable_after_fork();
+		wait_forked(true);
+	}
+	placeholder_after_fork();
+	if (fork_shares)
+		lib_leave();
+	fork_shares = false;
 }
 
 int fd_lost_error(void)
@@ -61,25 +106,39 @@ int fd_lost_error(void)
 	static atomic_flag told = ATOMIC_FLAG_INIT;
 
 	if (!atomic_flag_test_and_set(&told))
-		log_line("a forked process used a connection of its parent; let the parent do it, or keep "
-			 "such servers on the kernel with UTCP_RULES");
+		log_line(
+		    "a forked process has no part in the connections of its parent (out of memory, or forked "
+		    "in a signal handler that interrupted a call); raise `ulimit -v` or keep it on the "
+		    "kernel "
+		    "with UTCP_RULES");
 	return -EIO;
 }
 
 /* ------------------------------------------------------------ exit */
 
-/* One socket that is still open. A call in progress in another thread keeps it: then only FIN is queued. */
-static void drain_close(struct stack_cx *cx, struct description *p)
+/*
+ * One socket that is still open here. Other processes keep it open. A call in
+ * progress in another thread keeps it: then only FIN is queued.
+ */
+static void drain_close(struct stack_cx *cx, ref d)
 {
-	if (!p->sock)
+	struct description *p = description_at(cx, d);
+	struct local *l = local_of(d);
+
+	if (!l->hold || !p->sock)
 		return;
-	if (p->refs > p->numbers) {
-		sock_shutdown(cx, p->sock, 1);
+	if (atomic_load(&l->refs) > atomic_load(&l->numbers)) {
+		if (p->holders == 1)
+			sock_shutdown(cx, p->sock, 1);
 		return;
 	}
-	watch_remove_socket(cx, p->sock);
-	sock_close(cx, p->sock);
-	p->sock = REF_NONE;
+	if (netio_unhold(the_stack, cx, l->hold)) {
+		watch_remove_socket(cx, p->sock);
+		sock_close(cx, p->sock);
+		p->sock = REF_NONE;
+		pool_free(cx, POOL_DESCRIPTION, d);
+	}
+	l->hold = l->child_hold = REF_NONE;
 }
 
 /* What the peers have not acknowledged yet: connections, and bytes as a measure of progress. */
@@ -89,7 +148,7 @@ static uint32_t drain_left(struct stack_cx *cx, uint64_t *bytes)
 
 	for (ref d = pool_next(cx, POOL_DESCRIPTION, REF_NONE); d; d = pool_next(cx, POOL_DESCRIPTION, d)) {
 		struct description *p = description_at(cx, d);
-		left += p->sock && p->kind == FD_STREAM && sock_draining(cx, p->sock);
+		left += p->sock && p->kind == FD_STREAM && p->holders <= 1 && sock_draining(cx, p->sock);
 	}
 	*bytes = stack_buffer_bytes(cx);
 	return left;
@@ -133,9 +192,12 @@ static void drain(struct netio *n)
 	atomic_store(&process.finished, true);
 	cx = netio_enter(n);
 	for (ref d = pool_next(cx, POOL_DESCRIPTION, REF_NONE); d; d = pool_next(cx, POOL_DESCRIPTION, d))
-		drain_close(cx, description_at(cx, d));
+		drain_close(cx, d);
 	netio_leave(n);
-	if (the_config.exit_drain_ms && !thread_waitset(&ws))
+	/* Figures and a capture are to be complete: then we see the end ourselves. */
+	if ((!netio_is_kept(n) || (!process.child && (the_config.stats_path[0] || the_config.verbose ||
+						      the_config.net.pcap_path[0]))) &&
+	    the_config.exit_drain_ms && !thread_waitset(&ws))
 		drain_wait(n, ws);
 }
 
@@ -153,7 +215,8 @@ void process_drain(void)
 	lib_enter();
 	if (the_stack) {
 		drain(the_stack);
-		stats_report(the_stack);
+		if (!process.child)
+			stats_report(the_stack);
 		netio_capture_end(the_stack);
 	}
 	fallback_report();
@@ -164,6 +227,6 @@ void process_drain(void)
 
 void process_hooks(void)
 {
-	pthread_atfork(before_fork, NULL, process_child);
+	pthread_atfork(process_before_fork, process_parent, process_child);
 	(void)at_quick_exit(process_drain);
 }

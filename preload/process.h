@@ -10,9 +10,13 @@
 void process_init(void);
 /* config_load() failed: everything goes to the kernel, or nowhere under UTCP_REQUIRE. */
 bool process_config_broken(void);
+/* A stack of another process becomes ours. */
+void stack_adopt(struct netio *n);
 /* fork() hooks and the drain at exit. */
 void process_hooks(void);
-/* In a new child: forget the parent's stack. Async-signal-safe. */
+/* Around fork(): the child gets its part in the stack (process.c). */
+void process_before_fork(void);
+void process_parent(void);
 void process_child(void);
 /* Deliver what was accepted for sending, bounded by UTCP_EXIT_DRAIN; then tell the counters. Once. */
 void process_drain(void);

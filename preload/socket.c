@@ -48,11 +48,6 @@ struct sleeper {
 	int hold;
 };
 
-static void sleeper_abandoned(void *arg)
-{
-	fd_release((ref)(uintptr_t)arg);
-}
-
 static void sleeper_cancelled(void *arg)
 {
 	struct sleeper *sl = arg;
@@ -66,7 +61,7 @@ int socket_block(ref d, uint32_t events, int kernel_fd, nsec deadline, bool limi
 	struct sleeper sl = {d, 0};
 	int r;
 
-	sl.hold = wait_hold(__builtin_frame_address(0), sleeper_abandoned, (void *)(uintptr_t)d);
+	sl.hold = wait_hold(__builtin_frame_address(0), fd_release_held, (void *)(uintptr_t)d);
 	pthread_cleanup_push(sleeper_cancelled, &sl);
 	r = socket_wait(description_of(d)->sock, events, kernel_fd, deadline);
 	pthread_cleanup_pop(0);

@@ -18,6 +18,8 @@ nsec socket_deadline(nsec *deadline, nsec timeout);
 
 /* sendto(MSG_FASTOPEN) and a bind() that may name the stack's own address (establish.c). */
 int socket_bind(int fd, const struct sockaddr *sa, socklen_t len);
+/* Does this listening kernel socket take connections that the stack's half does not? *local: its address. */
+bool establish_both_halves(int fd, struct endpoint *local);
 /* The stack's own address: known from the configuration before there is a stack. */
 struct ipaddr stack_address(void);
 

@@ -22,11 +22,22 @@ struct account {
 	uint64_t region_bytes, buffer_bytes;
 };
 
+static struct stack_counters before; /* others used the stack already */
+
+void stats_begin(struct netio *n)
+{
+	before = *stack_counters(netio_enter(n));
+	netio_leave(n);
+}
+
 static void account_take(struct netio *n, struct account *a)
 {
 	struct stack_cx *cx = netio_enter(n);
 
 	a->stack = *stack_counters(cx);
+#define X(field, name, what) a->stack.field -= before.field;
+	STACK_COUNTERS(X)
+#undef X
 	a->region_bytes = stack_region_bytes(cx);
 	a->buffer_bytes = stack_buffer_bytes(cx);
 	netio_leave(n);

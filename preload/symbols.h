@@ -8,7 +8,7 @@
  *
  * Not in the list on purpose: isfdtype, fstat and kin (true of the placeholder,
  * which is a socket), vfork (a wrapper in C would return twice on one frame),
- * exec and posix_spawn (descriptors are real ones: they pass as they are).
+ * posix_spawn (descriptors are real ones: they pass as they are).
  *
  * Place in the flow: calls_<group>.c holds the wrapper of each.
  */
@@ -97,6 +97,15 @@
 	  (int, struct epoll_event *, int, const struct timespec *, const sigset_t *))
 
 #define SYMBOLS_PROCESS(X)                                                                                   \
+	X(process, int, execve, (const char *, char *const[], char *const[]))                                \
+	X(process, int, execv, (const char *, char *const[]))                                                \
+	X(process, int, execvp, (const char *, char *const[]))                                               \
+	X(process, int, execvpe, (const char *, char *const[], char *const[]))                               \
+	X(process, int, execl, (const char *, const char *, ...))                                            \
+	X(process, int, execlp, (const char *, const char *, ...))                                           \
+	X(process, int, execle, (const char *, const char *, ...))                                           \
+	X(process, int, fexecve, (int, char *const[], char *const[]))                                        \
+	X(process, int, execveat, (int, const char *, char *const[], char *const[], int))                    \
 	X(process, pid_t, _Fork, (void))                                                                     \
 	X(process, void, _exit, (int))                                                                       \
 	X(process, void, _Exit, (int))

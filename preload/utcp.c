@@ -45,6 +45,8 @@ static const char help[] =
     "  -c, --congestion-control NAME   cubic or reno (cubic)\n"
     "      --loopback WHO      stack or kernel: whose are 127.0.0.0/8 and ::1 (kernel)\n"
     "  -w, --write FILE        capture the stack's frames, for tcpdump or Wireshark\n"
+    "      --stack NAME        share the stack of that name with other commands (the device's);\n"
+    "                          none: a stack of its own\n"
     "      --rule RULE         use stack|kernel client|server ADDR/LEN[:PORTS]\n"
     "  -q                      no line at the end about connections that used the kernel\n"
     "  -v                      the stack's figures at the end\n"
@@ -123,11 +125,12 @@ static void rules_export(const struct options *o)
 
 static void options_read(int argc, char **argv, struct options *o)
 {
-	enum { OPT_RULE = 256, OPT_LOOPBACK, OPT_VERSION };
+	enum { OPT_RULE = 256, OPT_LOOPBACK, OPT_STACK, OPT_VERSION };
 	static const struct option longs[] = {{"device", required_argument, NULL, 'd'},
 					      {"address", required_argument, NULL, 'a'},
 					      {"gateway", required_argument, NULL, 'g'},
 					      {"write", required_argument, NULL, 'w'},
+					      {"stack", required_argument, NULL, OPT_STACK},
 					      {"congestion-control", required_argument, NULL, 'c'},
 					      {"loopback", required_argument, NULL, OPT_LOOPBACK},
 					      {"rule", required_argument, NULL, OPT_RULE},
@@ -159,6 +162,9 @@ static void options_read(int argc, char **argv, struct options *o)
 			break;
 		case OPT_LOOPBACK:
 			option_take("--loopback", "loopback", "UTCP_LOOPBACK", optarg);
+			break;
+		case OPT_STACK:
+			option_take("--stack", "stack", "UTCP_STACK", optarg);
 			break;
 		case OPT_RULE:
 			rule_take(o, optarg);
@@ -281,7 +287,6 @@ static void check_device(const struct config *c)
 {
 	static struct netio_config trial;
 	char why[1024] = "it cannot be used; choose another device with -d";
-	struct netio *n;
 
 	if (config_no_device(c))
 		return;
@@ -291,9 +296,8 @@ static void check_device(const struct config *c)
 	}
 	trial = c->net;
 	trial.pcap_path[0] = '\0'; /* the file is not to be begun twice */
-	if (netio_attach(&trial, &n, why, sizeof why))
+	if (netio_try(&trial, why, sizeof why))
 		die(EXIT_USAGE, "%s", why);
-	netio_detach(n);
 }
 
 /* ------------------------------------------------------------------ command */

@@ -26,6 +26,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "preload/fdtable.h"
 #include "preload/wait.h"
 
 #define WATCHED_INLINE 8
@@ -65,11 +66,30 @@ uint32_t wait_generation(void)
 	return atomic_load_explicit(&generation, memory_order_relaxed);
 }
 
-void wait_forked(void)
+void wait_before_fork(void)
 {
+	epoll_before_fork();
+}
+
+void wait_parent_after_fork(void)
+{
+	epoll_parent_after_fork();
+}
+
+void wait_forked(bool shared)
+{
+	struct thread_wait *t = &this_thread;
+
 	atomic_fetch_add(&generation, 1);
-	epoll_forked();
+	epoll_forked(shared);
 	signals_forked();
+	/* fork() in a handler over a sleeping call: the call goes on in the child, too. */
+	for (int i = 0; i < t->holds; i++) {
+		if (t->hold[i].release == fd_release_held)
+			fd_call_in_progress((ref)(uintptr_t)t->hold[i].arg);
+		else if (t->hold[i].release == epoll_release_held)
+			epoll_call_in_progress(t->hold[i].arg);
+	}
 }
 
 void *pages_get(size_t bytes)

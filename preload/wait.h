@@ -69,7 +69,12 @@ void epoll_expose(int fd);
 void epoll_settle(int fd);
 
 /* For wait_forked() */
-void epoll_forked(void);
+void epoll_before_fork(void);
+void epoll_parent_after_fork(void);
+void epoll_forked(bool shared);
+/* For wait_hold(), and for a child whose thread is in such a call. */
+void epoll_release_held(void *set);
+void epoll_call_in_progress(void *set);
 void signals_forked(void);
 
 #endif

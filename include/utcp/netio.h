@@ -31,7 +31,8 @@
 struct netio; /* this process's attachment to one stack */
 
 struct netio_config {
-	char device[64];	   /* "tap:NAME", "packet:IFNAME", "mem:NAME", "none" */
+	char device[64];     /* "tap:NAME", "packet:IFNAME", "mem:NAME", "none" */
+	char stack_name[64]; /* by which processes find each other; "": the device; "none": not at all */
 	struct stack_config stack; /* addr any: 10.77.0.2/24 with a TAP that we create; mac zero: chosen; mtu
 				      0: the device's */
 	bool mtu_set, mac_set;
@@ -54,6 +55,10 @@ void netio_config_defaults(struct netio_config *c);
  * -ENOMEM region refused, -EINVAL configuration, -ENOENT libpcap missing ...
  */
 int netio_attach(const struct netio_config *c, struct netio **out, char *why, size_t why_len);
+/* Would netio_attach() succeed? As far as can be told by doing it and undoing it. */
+int netio_try(const struct netio_config *c, char *why, size_t why_len);
+/* True if other processes made the stack, or the process entered one that ran. */
+bool netio_is_joined(struct netio *n);
 /* Stop the driver thread, finish the capture, close everything. A TAP that we created vanishes with it. */
 void netio_detach(struct netio *n);
 /* In a fork()ed child: forget the parent's stack without touching it (close nothing that is shared, no
@@ -63,6 +68,73 @@ void netio_forget_after_fork(struct netio *n);
 void netio_capture_flush(struct netio *n);
 /* Finish the capture file (exit paths where netio_detach() does not run). Idempotent. */
 void netio_capture_end(struct netio *n);
+
+/* ------------------------------------------------------------ processes (procs.c, keeper.c) */
+
+/*
+ * Several processes work on one stack: a fork()ed child shares its parent's. An
+ * object that they share (a description, an evset) counts the processes that
+ * have a part in it; what each has is a "hold" in the region, so that when a
+ * process dies, however it dies, exactly its holds are dropped. With the last
+ * one the object goes, by the rules of close().
+ *
+ * Objects of class DESCRIPTION begin with this, for the keeper who closes them.
+ */
+struct shared_object {
+	struct pool_head head;
+	uint32_t holders;
+	ref sock;	 /* core socket */
+	uint64_t cookie; /* SO_COOKIE of its descriptors */
+};
+/* This process's part in an object, under the lock; REF_NONE: no memory. */
+ref netio_hold(struct netio *n, struct stack_cx *cx, ref object);
+/* Give it up. True: it was the last one, the object is the caller's to free. */
+bool netio_unhold(struct netio *n, struct stack_cx *cx, ref hold);
+
+/*
+ * Around fork(). before: takes the lock, makes the child's process slot, and a
+ * hold for each of ours for which inherit() says where to note the child's
+ * (NULL: the child gets none). Then in the parent, or in the child. In the
+ * child 0, or a negative errno: there is no share for it; it must
+ * netio_forget_after_fork().
+ */
+void netio_before_fork(struct netio *n, ref *(*inherit)(ref object));
+void netio_parent_after_fork(struct netio *n);
+int netio_child_after_fork(struct netio *n);
+
+/*
+ * Around exec(). before: starts a keeper if there is none; passes: our life line
+ * stays open over the exec, and with it our slot and its holds. Its number, or a
+ * negative errno. In the new image netio_rejoin() makes an attachment from it;
+ * sleepers and wait sets of the old image are gone, holds of class DESCRIPTION
+ * are there to be walked.
+ */
+int netio_before_exec(struct netio *n, bool passes);
+void netio_exec_failed(struct netio *n);
+/*
+ * In a child of vfork() that is about to exec and holds sockets with these
+ * cookies: the keeper makes a slot with holds for those that are objects here.
+ * Takes no lock: the lock would be the parent's. A life line that stays open
+ * over the exec, or a negative errno.
+ */
+#define VFORK_COOKIES_MAX 32
+bool netio_is_life_line(const struct netio *n, int fd);
+int netio_vfork_line(struct netio *n, const uint64_t *cookie, uint32_t count);
+int netio_rejoin(int line, struct netio **out);
+void netio_each_hold(struct netio *n, struct stack_cx *cx, void (*f)(ref object, ref hold, void *arg),
+		     void *arg);
+
+/*
+ * The keeper: a small process of its own that notices when others die, and
+ * looks after what they leave, until nothing was acknowledged for drain_ms.
+ * `library`: the file to execute, whose start must call netio_keeper_main() when
+ * the environment has UTCP_KEEPER.
+ */
+#define NETIO_KEEPER_VARIABLE "UTCP_KEEPER"
+void netio_set_keeper(const char *library, uint32_t drain_ms);
+_Noreturn void netio_keeper_main(const char *value);
+/* True while somebody else goes on with the stack when this process ends. */
+bool netio_is_kept(struct netio *n);
 
 /* Lock; cx->now is the clock. Never blocks on I/O while held. */
 struct stack_cx *netio_enter(struct netio *n);
@@ -168,8 +240,12 @@ struct waitset;
 int waitset_create(struct netio *n, struct waitset **out);
 void waitset_destroy(struct waitset *ws); /* takes the lock; destroys the evset */
 ref waitset_evset(struct waitset *ws);
+/* fork()ed children have a part in it: the wait set of an epoll set. Extra members they must add again. */
+void waitset_inherit(struct waitset *ws);
 /* The bell, readable while rung: the hidden member that makes the application's E ready (D5). */
 int waitset_bell(struct waitset *ws);
+/* The same for rings of other processes. */
+int waitset_post(struct waitset *ws);
 /* Ring on every empty -> non-empty even if nobody is published (E is itself watched by someone we cannot
  * see). */
 void waitset_ring_always(struct waitset *ws, struct stack_cx *cx, bool on);

@@ -26,7 +26,9 @@
 	X(PENDING, 2048)    /* a frame that waits for its neighbour */                                       \
 	X(DESCRIPTION, 256) /* preload: open file description */                                             \
 	X(EVSET, 192)	    /* netio: a set of watched sockets (epoll set, blocked thread) */                \
-	X(WATCH, 128)	    /* netio: membership of one socket in one evset */
+	X(WATCH, 128)	    /* netio: membership of one socket in one evset */                               \
+	X(PROC, 64)	    /* netio: a process that is attached to the stack */                             \
+	X(HOLD, 64)	    /* netio: one process's share in a description or an evset */
 
 enum pool_class {
 	POOL_FREE = 0,

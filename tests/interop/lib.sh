@@ -27,7 +27,7 @@ playground_enter() {
 		[ -c /dev/net/tun ] || die "/dev/net/tun is missing; load it with modprobe tun"
 		UTCP_PLAYGROUND=1 exec unshare "${user[@]}" -n -p -f --kill-child -- bash "$0" "$@"
 	fi
-	unset UTCP_DEV UTCP_ADDR UTCP_GW UTCP_MAC UTCP_MTU UTCP_PCAP UTCP_PCAP_FILTER UTCP_PCAP_SNAPLEN UTCP_CC \
+	unset UTCP_STACK UTCP_INHERIT UTCP_DEV UTCP_ADDR UTCP_GW UTCP_MAC UTCP_MTU UTCP_PCAP UTCP_PCAP_FILTER UTCP_PCAP_SNAPLEN UTCP_CC \
 		UTCP_RULES UTCP_REQUIRE UTCP_LOG UTCP_EXIT_DRAIN UTCP_SPIN_US UTCP_STATS UTCP_TEST_PAUSE LD_PRELOAD
 	unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY no_proxy NO_PROXY
 	export UTCP_CONF=/dev/null LC_ALL=C

@@ -13,6 +13,8 @@ here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 . "$here/clients.sh"
 # shellcheck source=tests/interop/servers.sh
 . "$here/servers.sh"
+# shellcheck source=tests/interop/processes.sh
+. "$here/processes.sh"
 
 # NAME SECONDS [only on TOPOLOGY...]
 cases() {
@@ -38,6 +40,14 @@ cases() {
 		redis_bgsave 60
 		redis_default_save 100 tap
 		two_in_a_row 20
+		nginx_workers 60
+		socat_fork 60
+		python_forking 60
+		fork_ends 40
+		exec_inherits 60
+		one_stack 60
+		sudden_ends 40
+		vfork_inherits 30
 	EOF
 }
 

@@ -1,0 +1,363 @@
+/*
+ * procs.c - the processes of a stack, and what each has a part in.
+ *
+ * Theory of operation. fork() gives a child copies of its parent's descriptors,
+ * and so a part in every open file description and epoll set behind them. The
+ * kernel counts references; a count alone cannot be put right when a process
+ * dies without a word. So each part is a record, a hold, in two places: it
+ * names its object, whose `holders` counts the processes, and it hangs on its
+ * process's list. The calls in progress and the numbers of one process are
+ * counted in that process's own memory (preload/fdtable.c), which dies with it.
+ *
+ *   proc -- hold -- hold -- hold            region, lock held
+ *             |       |       |
+ *            desc    desc   evset           object: holders
+ *
+ * proc_reap() is the one end of a process, whatever killed it: its sleepers are
+ * uncounted, its holds dropped, and what nobody holds any more is closed by the
+ * rules of close(2): unread data or a zero linger time resets, else the queued
+ * bytes and a FIN go out. It also rings every set that has something ready: the
+ * dead process may have been about to.
+ *
+ * fork(): the lock is held from before to after, so that the copy of this
+ * process's private half (rings, waitsets, capture) is whole. The child's slot
+ * and holds are made before, by the parent: no moment exists at which a
+ * connection is without the child's part.
+ *
+ * Place in the flow: drive.c (attach), preload's descriptions and wait.c hold;
+ * keeper.c reaps.
+ */
+#include <linux/futex.h>
+#include <unistd.h>
+
+#include "netio/internal.h"
+
+struct hold {
+	struct pool_head head; /* owner: the object */
+	ref proc;
+	ref next, prev;	  /* of the same process */
+	uint32_t waiters; /* an evset's: threads of this process that sleep on it */
+};
+_Static_assert(sizeof(struct hold) <= 64, "struct hold outgrew its pool class");
+
+static struct proc *proc_at(struct stack_cx *cx, ref r)
+{
+	return pool_at(cx, r);
+}
+static struct hold *hold_at(struct stack_cx *cx, ref r)
+{
+	return pool_at(cx, r);
+}
+
+/* ------------------------------------------------------------ slots */
+
+ref proc_slot(struct netio *n, struct stack_cx *cx)
+{
+	struct region_head *h = n->region.head;
+	ref r = pool_alloc(cx, POOL_PROC, REF_NONE);
+
+	if (!r)
+		return REF_NONE;
+	proc_at(cx, r)->next = h->procs;
+	if (h->procs)
+		proc_at(cx, h->procs)->prev = r;
+	h->procs = r;
+	h->proc_count++;
+	return r;
+}
+
+/* Our own, at attach. */
+ref proc_new(struct netio *n, struct stack_cx *cx)
+{
+	n->proc = proc_slot(n, cx);
+	if (n->proc)
+		proc_at(cx, n->proc)->pid = getpid();
+	return n->proc;
+}
+
+static void slot_free(struct netio *n, struct stack_cx *cx, ref r)
+{
+	struct region_head *h = n->region.head;
+	struct proc *p = proc_at(cx, r);
+
+	if (p->prev)
+		proc_at(cx, p->prev)->next = p->next;
+	else
+		h->procs = p->next;
+	if (p->next)
+		proc_at(cx, p->next)->prev = p->prev;
+	h->proc_count--;
+	pool_free(cx, POOL_PROC, r);
+}
+
+/* ------------------------------------------------------------ holds */
+
+static uint32_t *holders_of(struct stack_cx *cx, ref object)
+{
+	struct shared_object *o = pool_at(cx, object);
+
+	return o->head.class == POOL_EVSET ? evset_holders(cx, object) : &o->holders;
+}
+
+ref hold_new(struct stack_cx *cx, ref proc, ref object)
+{
+	ref r = proc ? pool_alloc(cx, POOL_HOLD, object) : REF_NONE;
+	struct proc *p = proc_at(cx, proc);
+
+	if (!r)
+		return REF_NONE;
+	hold_at(cx, r)->proc = proc;
+	hold_at(cx, r)->next = p->holds;
+	if (p->holds)
+		hold_at(cx, p->holds)->prev = r;
+	p->holds = r;
+	(*holders_of(cx, object))++;
+	return r;
+}
+
+bool hold_drop(struct stack_cx *cx, ref r)
+{
+	struct hold *h = hold_at(cx, r);
+	struct proc *p = proc_at(cx, h->proc);
+	uint32_t *holders = holders_of(cx, h->head.owner);
+
+	if (h->prev)
+		hold_at(cx, h->prev)->next = h->next;
+	else
+		p->holds = h->next;
+	if (h->next)
+		hold_at(cx, h->next)->prev = h->prev;
+	pool_free(cx, POOL_HOLD, r);
+	if (*holders)
+		--*holders;
+	return !*holders;
+}
+
+ref netio_hold(struct netio *n, struct stack_cx *cx, ref object)
+{
+	return hold_new(cx, n->proc, object);
+}
+
+bool netio_unhold(struct netio *n, struct stack_cx *cx, ref hold)
+{
+	(void)n;
+	return hold_drop(cx, hold);
+}
+
+/* ------------------------------------------------------------ sleepers and drivers */
+
+/* The other half of the pair is in evloop.c: park(). */
+static void waiters_add(struct netio *n, int by)
+{
+	struct region_head *h = n->region.head;
+
+	if (by && atomic_fetch_add(&h->waiters, by) + by <= 0 && by < 0 && atomic_load(&h->parked))
+		n->wake_driver = true;
+}
+
+void proc_waiters_add(struct netio *n, struct stack_cx *cx, ref hold, int by)
+{
+	proc_at(cx, n->proc)->waiters += (uint32_t)by;
+	hold_at(cx, hold)->waiters += (uint32_t)by;
+	waiters_add(n, by);
+}
+
+void proc_driver_set(struct netio *n, struct stack_cx *cx, bool on)
+{
+	struct proc *p = proc_at(cx, n->proc);
+
+	if (!p || p->driver == on)
+		return;
+	p->driver = on;
+	n->region.head->drivers += on ? 1u : -1u;
+}
+
+/* ------------------------------------------------------------ the end of a process */
+
+static void object_close(struct stack_cx *cx, ref object)
+{
+	struct shared_object *o = pool_at(cx, object);
+
+	if (o->head.class == POOL_EVSET) {
+		evset_destroy(cx, object);
+		return;
+	}
+	if (o->sock) {
+		watch_remove_socket(cx, o->sock);
+		sock_close(cx, o->sock);
+		o->sock = REF_NONE;
+	}
+	pool_free(cx, POOL_DESCRIPTION, object);
+}
+
+/* Drop the holds of process r; all, or only its wait sets. */
+static void holds_drop(struct stack_cx *cx, ref r, bool all)
+{
+	ref next;
+
+	for (ref at = proc_at(cx, r)->holds; at; at = next) {
+		struct hold *hold = hold_at(cx, at);
+		ref object = hold->head.owner;
+		bool set = ((struct pool_head *)pool_at(cx, object))->class == POOL_EVSET;
+
+		next = hold->next;
+		if (!set && !all)
+			continue;
+		if (hold->waiters)
+			evset_sleepers_gone(cx, object, hold->waiters);
+		if (hold_drop(cx, at))
+			object_close(cx, object);
+	}
+}
+
+static bool spawn_has(const struct spawn_message *m, uint64_t cookie)
+{
+	for (uint32_t i = 0; i < MIN_OF(m->count, (uint32_t)VFORK_COOKIES_MAX); i++)
+		if (m->cookie[i] == cookie)
+			return cookie != 0;
+	return false;
+}
+
+ref proc_spawned(struct netio *n, struct stack_cx *cx, const struct spawn_message *m)
+{
+	ref slot = proc_slot(n, cx);
+
+	for (ref r = pool_next(cx, POOL_DESCRIPTION, REF_NONE); slot && r;
+	     r = pool_next(cx, POOL_DESCRIPTION, r)) {
+		const struct shared_object *o = pool_at(cx, r);
+
+		if (o->holders && spawn_has(m, o->cookie))
+			hold_new(cx, slot, r);
+	}
+	if (slot && !proc_at(cx, slot)->holds) {
+		slot_free(n, cx, slot);
+		slot = REF_NONE;
+	}
+	return slot;
+}
+
+bool proc_renew(struct netio *n, struct stack_cx *cx, ref r)
+{
+	struct proc *p = proc_at(cx, r);
+
+	if (!pool_valid(cx, POOL_PROC, r))
+		return false;
+	n->proc = r;
+	waiters_add(n, -(int)p->waiters);
+	p->waiters = 0;
+	holds_drop(cx, r, false);
+	proc_driver_set(n, cx, false);
+	p->pid = getpid();
+	evsets_reap(cx, r);
+	return true;
+}
+
+void netio_each_hold(struct netio *n, struct stack_cx *cx, void (*f)(ref object, ref hold, void *arg),
+		     void *arg)
+{
+	ref next;
+
+	for (ref r = proc_at(cx, n->proc)->holds; r; r = next) {
+		ref object = hold_at(cx, r)->head.owner;
+
+		next = hold_at(cx, r)->next;
+		if (((struct pool_head *)pool_at(cx, object))->class == POOL_DESCRIPTION)
+			f(object, r, arg);
+	}
+}
+
+void proc_reap(struct netio *n, struct stack_cx *cx, ref r)
+{
+	struct region_head *h = n->region.head;
+	struct proc *p = proc_at(cx, r);
+
+	if (!pool_valid(cx, POOL_PROC, r))
+		return;
+	waiters_add(n, -(int)p->waiters);
+	h->drivers -= p->driver;
+	holds_drop(cx, r, true);
+	slot_free(n, cx, r);
+	evsets_reap(cx, r);
+}
+
+/* ------------------------------------------------------------ fork */
+
+static void holds_copy(struct stack_cx *cx, ref from, ref to, ref *(*inherit)(ref object))
+{
+	for (ref r = proc_at(cx, from)->holds; r; r = hold_at(cx, r)->next) {
+		ref object = hold_at(cx, r)->head.owner, *where;
+
+		if (((struct pool_head *)pool_at(cx, object))->class != POOL_DESCRIPTION)
+			continue;
+		where = inherit(object);
+		if (where)
+			*where = hold_new(cx, to, object);
+	}
+}
+
+void netio_before_fork(struct netio *n, ref *(*inherit)(ref object))
+{
+	struct stack_cx *cx;
+	ref child;
+
+	n->forking.proc = REF_NONE;
+	n->forking.line = -1;
+	if (n->forgotten)
+		return;
+	keeper_start(n); /* without one the stack is shared all the same, but nobody sees a SIGKILL */
+	cx = netio_enter(n);
+	n->forking.locked = true;
+	child = proc_slot(n, cx);
+	if (child) {
+		holds_copy(cx, n->proc, child, inherit);
+		waitsets_before_fork(n, cx, child);
+		n->forking.proc = child;
+		keeper_add(n, child);
+	}
+	if (n->capture)
+		capture_share(n->capture);
+	fds_before_fork();
+}
+
+void netio_parent_after_fork(struct netio *n)
+{
+	if (!n->forking.locked)
+		return;
+	fds_parent_after_fork();
+	n->forking.locked = false;
+	/* If there is no child the keeper sees the line's other end hang up. */
+	if (n->forking.line >= 0)
+		fds_drop(&n->forking.line);
+	netio_leave(n);
+}
+
+/* The lock is the parent's: it lets go of it, not we. */
+int netio_child_after_fork(struct netio *n)
+{
+	struct stack_cx *cx;
+
+	if (n->forgotten || !n->forking.locked)
+		return -ESRCH;
+	fds_after_fork();
+	n->forking.locked = false;
+	n->ring_count = n->recheck_count = 0;
+	n->wake_driver = false;
+	memset(&n->count, 0, sizeof n->count);
+	driver_forget(n);
+	if (n->keeper_fd >= 0)
+		fds_drop(&n->keeper_fd);
+	n->proc = n->forking.proc;
+	if (!n->proc)
+		return -ENOMEM;
+	if (n->forking.line >= 0) {
+		int line = n->forking.line;
+
+		n->forking.line = -1;
+		fds_rename(line, &n->keeper_fd);
+	}
+	waitsets_after_fork(n);
+	cx = netio_enter(n);
+	proc_at(cx, n->proc)->pid = getpid();
+	netio_leave(n);
+	return 0;
+}

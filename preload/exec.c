@@ -1,0 +1,280 @@
+/*
+ * exec.c - connections that live on over exec().
+ *
+ * Theory of operation. The placeholders of connections and the real sockets of
+ * listeners are descriptors that exec() passes on; the memory that says what they
+ * are is gone. What stays is the process's slot in the stack with its holds, as
+ * long as its life line to the keeper is open (netio/keeper.c). So the old image
+ *   - relies on the SO_COOKIE in each description, which is the open file's
+ *     identity and the same in the new image;
+ *   - lets the life line pass, and names its number in UTCP_INHERIT;
+ *   - sees to it that the new image is preloaded, whatever environment it gets.
+ * The new image, when it is loaded with that variable, asks the keeper over the
+ * line for the region and the device, probes its descriptors for the cookies of
+ * its holds, and gives up the holds that no descriptor has any more (CLOEXEC).
+ *
+ * A program that is not preloaded after all (static, setuid) keeps the line, and
+ * so the connections, open until it ends. If nothing is passed on, the line is
+ * closed by exec() and the keeper closes the rest by the rules of close().
+ *
+ * A child of vfork() shares our memory and has no slot, and must not take the
+ * stack's lock, which would be its parent's. It tells the keeper the cookies of
+ * its sockets, and the keeper makes slot, holds and line for it.
+ *
+ * Place in the flow: calls_exec.c -> here; init.c calls exec_inherit() at load.
+ */
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "preload/exec.h"
+#include "preload/fdtable.h"
+#include "preload/process.h"
+#include "preload/socket.h"
+#include "preload/wait.h"
+
+#define VARIABLE      "UTCP_INHERIT"
+#define PRELOAD	      "LD_PRELOAD"
+#define FDS_LEAST     1024 /* numbers that are probed at least */
+#define VFORK_NUMBERS 256  /* numbers that a child of vfork() looks at */
+
+extern char **environ;
+
+/* ------------------------------------------------------------ the old image */
+
+struct passing {
+	int count;
+};
+
+static void number_note(int fd, void *arg)
+{
+	struct passing *p = arg;
+	int flags = sys.fcntl(fd, F_GETFD);
+
+	if (flags < 0 || flags & FD_CLOEXEC || (fd_kind(fd) != FD_STREAM && fd_kind(fd) != FD_LISTENER))
+		return;
+	p->count++;
+}
+
+static const char *value_of(char *const *env, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (; env && *env; env++)
+		if (!strncmp(*env, name, len) && (*env)[len] == '=')
+			return *env + len + 1;
+	return NULL;
+}
+
+static bool is_setting(const char *entry)
+{
+	return !strncmp(entry, "UTCP_", 5) && strncmp(entry, VARIABLE "=", sizeof VARIABLE) != 0;
+}
+
+/* "LD_PRELOAD=ours" and what the new environment has itself. False: it names us already. */
+static bool preload_line(char *line, size_t size, const char *theirs)
+{
+	Dl_info self;
+
+	if (!dladdr((void *)(uintptr_t)preload_line, &self) || (theirs && strstr(theirs, self.dli_fname)))
+		return false;
+	log_format(line, size, PRELOAD "=%s%s%s", self.dli_fname, theirs ? ":" : "", theirs ? theirs : "");
+	return true;
+}
+
+static size_t env_count(char *const *env)
+{
+	size_t n = 0;
+
+	while (env && env[n])
+		n++;
+	return n;
+}
+
+/* env with what the heir needs, in x. */
+static char **env_make(struct exec_plan *x, char *const *env, int line)
+{
+	size_t n = 0, room = env_count(env) + env_count(environ) + 4;
+	char **out;
+	bool preload;
+
+	out = x->env;
+	if (room > ARRAY_LEN(x->env)) {
+		x->bytes = room * sizeof *out;
+		x->pages = out = pages_get(x->bytes);
+	}
+	if (!out)
+		return NULL;
+	preload = preload_line(x->preload, sizeof x->preload, value_of(env, PRELOAD));
+	for (char *const *e = env; e && *e; e++)
+		if (strncmp(*e, VARIABLE "=", sizeof VARIABLE) != 0 &&
+		    (!preload || strncmp(*e, PRELOAD "=", sizeof PRELOAD) != 0))
+			out[n++] = *e;
+	/* An environment made from scratch: our settings, too. */
+	for (char **e = environ; preload && e && *e; e++)
+		if (is_setting(*e))
+			out[n++] = *e;
+	if (preload)
+		out[n++] = x->preload;
+	log_format(x->line, sizeof x->line, VARIABLE "=%d", line);
+	out[n++] = x->line;
+	out[n] = NULL;
+	return out;
+}
+
+/*
+ * A child of vfork() runs in its parent's memory, but its numbers are its own, and
+ * the table knows nothing of what it did with them: ask the kernel.
+ */
+static char *const *vfork_begin(struct exec_plan *x, char *const *env)
+{
+	uint64_t cookie[VFORK_COOKIES_MAX];
+	uint32_t count = 0;
+	char **mine;
+
+	/* Our memory is the parent's: it must not use these placeholders for other connections. */
+	atomic_fetch_add(&process.fork_count, 1);
+	for (int fd = 0; fd < VFORK_NUMBERS && count < VFORK_COOKIES_MAX; fd++) {
+		int flags = sys.fcntl(fd, F_GETFD);
+
+		if (flags < 0 || flags & FD_CLOEXEC || netio_owns_fd(fd))
+			continue;
+		cookie[count] = cookie_of(fd);
+		count += cookie[count] != 0;
+	}
+	x->vfork_line = count ? netio_vfork_line(the_stack, cookie, count) : 0;
+	if (x->vfork_line <= 0)
+		return env;
+	mine = env_make(x, env, x->vfork_line);
+	return mine ? mine : env;
+}
+
+char *const *exec_begin(struct exec_plan *x, char *const *env)
+{
+	struct passing p = {0};
+	char **mine = NULL;
+	int line, last;
+
+	memset(x, 0, offsetof(struct exec_plan, preload));
+	if (!the_stack || atomic_load(&process.finished) || thread_marks.depth)
+		return env;
+	if (process_is_vfork_child())
+		return vfork_begin(x, env);
+	last = fd_highest();
+	for (int fd = 0; fd <= last; fd++)
+		number_note(fd, &p);
+	lib_enter();
+	line = netio_before_exec(the_stack, p.count > 0);
+	x->begun = true;
+	if (line >= 0 && p.count)
+		mine = env_make(x, env, line);
+	lib_leave();
+	return mine ? mine : env;
+}
+
+void exec_failed(struct exec_plan *x)
+{
+	if (x->vfork_line > 0)
+		sys.syscall(SYS_close, x->vfork_line);
+	if (x->begun)
+		netio_exec_failed(the_stack);
+	if (x->pages)
+		pages_put(x->pages, x->bytes);
+}
+
+/* ------------------------------------------------------------ the new image */
+
+struct heir {
+	struct stack_cx *cx;
+	uint64_t cookie;
+	int fd;
+};
+
+static void hold_match(ref object, ref hold, void *arg)
+{
+	struct heir *h = arg;
+	struct description *p = description_at(h->cx, object);
+
+	if (p->cookie && p->cookie == h->cookie && description_adopt(object, hold))
+		fd_install(h->fd, p->kind, object);
+}
+
+/* A hold of the old image without a descriptor now. */
+static void hold_sweep(ref object, ref hold, void *arg)
+{
+	struct heir *h = arg;
+	struct description *p = description_at(h->cx, object);
+
+	if (local_of(object)->hold == hold)
+		return;
+	if (netio_unhold(the_stack, h->cx, hold)) {
+		if (p->sock) {
+			watch_remove_socket(h->cx, p->sock);
+			sock_close(h->cx, p->sock);
+		}
+		pool_free(h->cx, POOL_DESCRIPTION, object);
+	}
+}
+
+/* A listener's kernel half, as listen() keeps it. */
+static void half_restore(int fd, void *arg)
+{
+	ref d = fd_kind(fd) == FD_LISTENER ? fd_hold(fd) : REF_NONE;
+	struct local *l = local_of(d);
+	struct endpoint e;
+	int half;
+
+	(void)arg;
+	if (!d)
+		return;
+	if (l->kernel_fd < 0 && establish_both_halves(fd, &e)) {
+		half = sys.fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		if (half >= 0)
+			netio_protect_fd_at(half, &l->kernel_fd);
+	}
+	fd_release(d);
+}
+
+static void numbers_probe(struct heir *h)
+{
+	int misses = 0;
+
+	for (int fd = 0; fd < FDS_LEAST || misses < FDS_LEAST; fd++) {
+		socklen_t len = sizeof h->cookie;
+
+		misses++;
+		if (netio_owns_fd(fd) || sys.getsockopt(fd, SOL_SOCKET, SO_COOKIE, &h->cookie, &len))
+			continue;
+		misses = 0;
+		h->fd = fd;
+		netio_each_hold(the_stack, h->cx, hold_match, h);
+	}
+}
+
+void exec_inherit(void)
+{
+	const char *value = value_of(environ, VARIABLE);
+	struct heir h = {0};
+	int saved_errno = errno, line;
+	struct netio *n;
+
+	if (!value)
+		return;
+	line = atoi(value);
+	process_init();
+	unsetenv(VARIABLE);
+	if (line > 2 && !netio_rejoin(line, &n)) {
+		lib_enter();
+		stack_adopt(n);
+		h.cx = netio_enter(n);
+		numbers_probe(&h);
+		netio_each_hold(n, h.cx, hold_sweep, &h);
+		netio_leave(n);
+		for (int fd = 0; fd <= fd_highest(); fd++)
+			half_restore(fd, NULL);
+		lib_leave();
+	}
+	errno = saved_errno;
+}

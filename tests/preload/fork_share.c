@@ -1,0 +1,297 @@
+/*
+ * fork(): parent and child share connections, a listener and an epoll set.
+ * Whoever closes last closes the connection, however it ends; what one takes
+ * from a queue the other does not see.
+ */
+#include "peer.h"
+#include <sys/wait.h>
+
+static int listener, port;
+
+/* A connection that the peer made to us, and the asking one: it ends when the peer saw the end of the first.
+ */
+static int called(const char *script, int *ask)
+{
+	*ask = peer_call_back(port, script);
+	return accept(listener, NULL, NULL);
+}
+
+static pid_t begin(void)
+{
+	fflush(stdout);
+	return fork();
+}
+
+static void ended(const char *what, pid_t p)
+{
+	int status = 0;
+
+	while (waitpid(p, &status, 0) < 0 && errno == EINTR)
+		;
+	printf("%s: child %s %d\n", what, WIFSIGNALED(status) ? "killed by" : "status",
+	       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	fflush(stdout);
+}
+
+static void say(const char *who, int fd, const char *text)
+{
+	char b[32] = "";
+	long n = send(fd, text, strlen(text), 0);
+
+	printf("%s: sent %s", who, result_text(n));
+	n = recv(fd, b, strlen(text), MSG_WAITALL);
+	printf(", received %s '%s'\n", result_text(n), b);
+	fflush(stdout);
+}
+
+/* The peer's end: 0 (FIN), a reset, or nothing within a while. */
+static void peer_sees(const char *what, int ask, int ms)
+{
+	struct pollfd p = {.fd = ask, .events = POLLIN};
+	char b;
+
+	if (poll(&p, 1, ms) == 0)
+		printf("%s: the peer sees nothing\n", what);
+	else
+		printf("%s: the peer sees the end: %s\n", what, result_text(recv(ask, &b, 1, 0)));
+	fflush(stdout);
+}
+
+static void parent_closes(void)
+{
+	int ask, c = called("e", &ask);
+	pid_t p = begin();
+
+	if (!p) {
+		msleep(100);
+		say("child", c, "after the parent's close");
+		_exit(3);
+	}
+	close(c);
+	peer_sees("parent has closed", ask, 50);
+	ended("parent_closes", p);
+	peer_sees("child has ended", ask, 3000);
+	close(ask);
+}
+
+static void child_ends(int how)
+{
+	int ask, c = called("e", &ask);
+	pid_t p = begin();
+
+	if (!p) {
+		say("child", c, "first");
+		if (how == 0)
+			_exit(0);
+		if (how == 1)
+			exit(0);
+		if (how == 2)
+			close(c);
+		raise(SIGKILL);
+	}
+	ended("child_ends", p);
+	say("parent", c, "after the child's end");
+	peer_sees("the parent lives", ask, 50);
+	close(c);
+	peer_sees("the parent has closed", ask, 3000);
+	close(ask);
+}
+
+/* The child goes on after the parent was killed: a grandchild of ours. */
+static void parent_dies(int sig)
+{
+	int ask, c = called("e", &ask), done[2];
+	char b = 0;
+	pid_t p;
+
+	if (pipe(done))
+		exit(1);
+	p = begin();
+	if (!p) {
+		if (!fork()) {
+			msleep(200);
+			say("grandchild", c, "an orphan's");
+			if (write(done[1], "x", 1) != 1)
+				_exit(1);
+			_exit(0);
+		}
+		if (sig)
+			raise(sig);
+		exit(0);
+	}
+	close(c);
+	ended("parent_dies", p);
+	peer_sees("the grandchild lives", ask, 50);
+	if (read(done[0], &b, 1) != 1)
+		exit(1);
+	peer_sees("all have ended", ask, 3000);
+	close(done[0]);
+	close(done[1]);
+	close(ask);
+}
+
+/* A process killed with unread data resets the peer; queued bytes of one that is killed still go out. */
+static void killed_with_data(void)
+{
+	int ask, c = called("r300000 e", &ask);
+	pid_t p = begin();
+
+	if (!p) {
+		static char big[300000];
+
+		send(c, big, sizeof big, 0);
+		raise(SIGKILL);
+	}
+	close(c);
+	ended("killed_with_data", p);
+	peer_sees("killed_with_data", ask, 3000);
+	close(ask);
+}
+
+static void one_queue(void)
+{
+	char b[8] = "";
+	int s = peer_connect("wabcdef d200 wghi s"), p[2];
+	pid_t child;
+
+	recv(s, b, 1, MSG_PEEK);
+	child = begin();
+	if (!child) {
+		long n = recv(s, b, 3, 0);
+
+		printf("child: %s '%s'\n", result_text(n), b);
+		exit(0);
+	}
+	ended("one_queue", child);
+	memset(b, 0, sizeof b);
+	printf("parent: %s", result_text(recv(s, b, 3, 0)));
+	printf(" '%s'\n", b);
+	/* The next bytes wake the one who waits, in whichever process. */
+	if (pipe(p))
+		exit(1);
+	child = begin();
+	memset(b, 0, sizeof b);
+	if (!child) {
+		printf("child waits: %s", result_text(recv(s, b, 3, MSG_WAITALL)));
+		printf(" '%s'\n", b);
+		exit(0);
+	}
+	ended("one_queue", child);
+	close(s);
+	close(p[0]);
+	close(p[1]);
+}
+
+/* Workers accept from one listener; the parent only waits. */
+static void workers(void)
+{
+	int ask[8], good = 0;
+	pid_t w[4];
+
+	for (int i = 0; i < 4; i++) {
+		w[i] = begin();
+		if (!w[i]) {
+			for (;;) {
+				int c = accept(listener, NULL, NULL);
+
+				send(c, "hello", 5, 0);
+				close(c);
+			}
+		}
+	}
+	for (int round = 0; round < 4; round++) {
+		for (int i = 0; i < 8; i++)
+			ask[i] = peer_call_back(port, "r5 f s");
+		for (int i = 0; i < 8; i++) {
+			char b;
+			good += recv(ask[i], &b, 1, 0) == 0;
+			close(ask[i]);
+		}
+		kill(w[round], SIGKILL);
+		ended("worker", w[round]);
+		if (round == 2)
+			break;
+	}
+	printf("workers: served %d\n", good);
+	kill(w[3], SIGTERM);
+	ended("worker", w[3]);
+}
+
+static void shared_set(void)
+{
+	int ep = epoll_create1(0), s = peer_connect("d100 wabc d300 wdef s");
+	char b[8] = "";
+	pid_t p;
+
+	ep_add(ep, s, EPOLLIN, 7);
+	p = begin();
+	if (!p) {
+		ep_show("child", ep, 4, 3000);
+		printf("child: %s", result_text(recv(s, b, 3, 0)));
+		printf(" '%s'\n", b);
+		ep_show("child, empty", ep, 4, 0);
+		close(s);
+		exit(0);
+	}
+	ended("shared_set", p);
+	ep_show("parent", ep, 4, 3000);
+	printf("parent: %s", result_text(recv(s, b, 3, 0)));
+	printf(" '%s'\n", b);
+	close(s);
+	ep_show("closed", ep, 4, 0);
+	close(ep);
+}
+
+/* A child's own connections and listeners. */
+static void childs_own(void)
+{
+	pid_t p = begin();
+
+	if (!p) {
+		int s = peer_connect("e"), own, ask, c;
+
+		say("child's own", s, "hello");
+		close(listener);
+		listener = own = listen_any(&port);
+		c = called("e", &ask);
+		say("child's listener", c, "hi");
+		close(c);
+		peer_sees("child's listener", ask, 3000);
+		exit(own < 0);
+	}
+	ended("childs_own", p);
+}
+
+static void daemonized(void)
+{
+	int ask, c = called("e", &ask);
+	pid_t p = begin();
+
+	if (!p) {
+		if (daemon(1, 1))
+			_exit(1);
+		say("daemon", c, "from a daemon");
+		_exit(0);
+	}
+	close(c);
+	peer_sees("daemonized", ask, 3000);
+	ended("daemonized", p); /* the one that daemon() left behind */
+	close(ask);
+}
+
+int main(void)
+{
+	listener = listen_any(&port);
+	parent_closes();
+	for (int how = 0; how < 4; how++)
+		child_ends(how);
+	parent_dies(0);
+	parent_dies(SIGKILL);
+	killed_with_data();
+	one_queue();
+	workers();
+	shared_set();
+	childs_own();
+	daemonized();
+	return 0;
+}
