@@ -102,12 +102,15 @@ static void ack_advances(struct stack_cx *cx, struct tcb *t, const struct segmen
 	uint32_t data = advance(cx, t, s->ack);
 	/* of these octets SACK blocks had told before, or this ACK's blocks tell again */
 	uint32_t known = t->sack_ok ? sacked_before - t->sacked_bytes : 0;
+	rate_acked(cx, t);
 	recovery_judge(cx, t, s);
 	recovery_on_ack(cx, t, data, data + fresh > known ? data + fresh - known : 0, false, dsack);
 	rto_arm(cx, t); /* RFC 6298 (5.2), (5.3) */
 	neigh_confirm(cx, &t->remote.addr);
 	sndbuf_tune(cx, t);
 	sndbuf_wake(cx, t);
+	if (!snd_unsent(t)) /* else output_data() says what is in the way now */
+		busy_update(cx, t, false);
 }
 
 bool ack_process(struct stack_cx *cx, struct tcb *t, struct segment *s)

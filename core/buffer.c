@@ -14,7 +14,7 @@
  * case and never longer than the queue.
  *
  * Memory: every chunk is charged to stack.buffer_bytes, which never passes
- * config.mem_max, but for one small chunk that each empty queue is entitled to:
+ * mem_limit, but for one small chunk that each empty queue is entitled to:
  * so every connection can move on, however much the others hold.
  *
  * Place in the flow: sock.c and sndbuf.c above, input.c and reass.c for
@@ -28,23 +28,37 @@
  */
 #define LARGE_FROM_RANGE 8192u
 
+/*
+ * The region cannot grow. What is there becomes the cap, less an eighth: windows
+ * close in time (rcvbuf.c), and the chunks of that eighth, once free, are what
+ * empty queues are entitled to.
+ */
+static void memory_refused(struct stack *st)
+{
+	st->mem_limit = MIN_OF(st->mem_limit, st->buffer_bytes / 8 * 7);
+}
+
 static ref chunk_new(struct stack_cx *cx, ref owner, uint64_t held, uint64_t wanted, bool queue)
 {
 	struct stack *st = stack_of(cx);
 	bool large = held + wanted > (queue ? LARGE_FROM : LARGE_FROM_RANGE);
 	uint64_t cost = large ? CHUNK_DATA + 64 : CHUNK_SMALL_DATA + 64;
 
-	if (st->buffer_bytes + cost > st->config.mem_max) {
+	if (st->buffer_bytes + cost > st->mem_limit) {
 		large = false;
 		cost = CHUNK_SMALL_DATA + 64;
-		if (st->buffer_bytes + cost > st->config.mem_max && (held || !queue))
+		if (st->buffer_bytes + cost > st->mem_limit && (held || !queue))
 			return REF_NONE;
 	}
 	ref r = pool_alloc(cx, large ? POOL_CHUNK : POOL_CHUNK_SMALL, owner);
-	if (!r && large) {
-		cost = CHUNK_SMALL_DATA + 64;
-		r = pool_alloc(cx, POOL_CHUNK_SMALL, owner);
+	if (!r) {
+		/* The other size may have a free one: the region's extents do not change their class. */
+		large = !large;
+		r = pool_alloc(cx, large ? POOL_CHUNK : POOL_CHUNK_SMALL, owner);
+		cost = large ? CHUNK_DATA + 64 : CHUNK_SMALL_DATA + 64;
 	}
+	if (!r)
+		memory_refused(st);
 	if (r)
 		st->buffer_bytes += cost;
 	return r;

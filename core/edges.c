@@ -60,7 +60,7 @@ static bool readable(struct stack_cx *cx, struct tcb *t)
 		wanted++; /* the urgent byte at the front is not part of the stream */
 	if (!held)
 		return false;
-	return held >= wanted || st->buffer_bytes > st->config.mem_max / 4 * 3 ||
+	return held >= wanted || st->buffer_bytes > st->mem_limit / 4 * 3 ||
 	       (wanted > 2 && rcv_window_now(t) <= t->rcv_mss);
 }
 

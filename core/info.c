@@ -59,6 +59,17 @@ static void info_times(const struct stack_cx *cx, const struct tcb *t, struct so
 	o->last_ack_recv = ms_since(cx, t->last_ack_recv);
 }
 
+static void info_rates(const struct stack_cx *cx, const struct tcb *t, struct sock_info *o)
+{
+	nsec window = busy_time(cx, t, BUSY_WINDOW), sndbuf = busy_time(cx, t, BUSY_SNDBUF);
+
+	o->busy_time = (busy_time(cx, t, BUSY_SENDING) + window + sndbuf) / NS_PER_US;
+	o->rwnd_limited = window / NS_PER_US;
+	o->sndbuf_limited = sndbuf / NS_PER_US;
+	o->delivery_rate = t->rate_octets;
+	o->delivery_rate_app_limited = t->rate_octets_app_limited;
+}
+
 static void info_totals(const struct tcb *t, struct sock_info *o)
 {
 	o->total_retrans = t->total_retrans;
@@ -106,6 +117,7 @@ int sock_info(struct stack_cx *cx, ref s, struct sock_info *o)
 	o->rcv_wnd = t->rcv_wnd;
 	info_flight(t, o);
 	info_times(cx, t, o);
+	info_rates(cx, t, o);
 	info_totals(t, o);
 	return 0;
 }

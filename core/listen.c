@@ -134,6 +134,7 @@ static struct tcb *child_new(struct stack_cx *cx, struct tcb *l, const struct se
 		iss = seq_max(iss, *iss_min);
 	tcb_start(cx, t, iss);
 	tcb_negotiate(cx, t, s);
+	rcv_init_window(cx, t);		      /* now that the options are known */
 	t->snd_wnd = t->snd_wnd_max = s->wnd; /* RFC 7323 2.2: not scaled in a SYN */
 	t->snd_wl1 = s->seq;
 	t->snd_wl2 = iss;

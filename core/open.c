@@ -202,7 +202,10 @@ static int connect_addresses(struct stack_cx *cx, struct tcb *t, const struct en
 	*old = (struct demux_result){DEMUX_NONE, REF_NONE};
 	if (demux_tuple_used(cx, &mine, remote)) {
 		*old = demux_find(cx, &mine, remote);
-		if (old->kind != DEMUX_TIMEWAIT || !timewait_reusable(cx, pool_at(cx, old->r)))
+		/* Linux: who names the port takes it over at once, if timestamps tell the two connections
+		 * apart */
+		const struct timewait *w = old->kind == DEMUX_TIMEWAIT ? pool_at(cx, old->r) : NULL;
+		if (!w || !(local->port ? w->ts_ok : timewait_reusable(cx, w)))
 			return -EADDRNOTAVAIL;
 	}
 	t->local = mine;

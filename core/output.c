@@ -10,7 +10,9 @@
  *   - a small last segment while another is unacknowledged (Nagle, in Minshall's
  *     variant, as Linux), or under cork / MSG_MORE,
  *   - a super-segment that would be larger after the next ACK (deferral): only
- *     while at least a quarter of the window is still to be acknowledged.
+ *     while at least a quarter of the window is still to be acknowledged, or,
+ *     where the queue and not the window ends it, while two whole ones are in
+ *     flight on a path short enough that nobody can notice (coalescing).
  * Each time something is held back, something will bring it out: an ACK that is
  * owed to us, the override timer, or the persist timer; tcp_output() ends by
  * making sure that one of them runs.
@@ -149,6 +151,19 @@ static uint32_t limited_length(const struct tcb *t, struct decision *d, uint32_t
 	return len;
 }
 
+/*
+ * The queue ends before a super-segment is full. A frame costs the same whatever
+ * it carries, and on a path of microseconds the ACK of what is in flight comes
+ * before the next write: wait for it, as Linux does while its device is busy
+ * (tcp_autocorking). Two super-segments in flight cannot be met by a delayed ACK.
+ */
+#define COALESCE_RTT_MAX (500 * NS_PER_US)
+static bool coalesces(const struct tcb *t, uint32_t len, uint32_t super, uint32_t mss)
+{
+	return super > mss && len < super && t->srtt_ns && t->srtt_ns < COALESCE_RTT_MAX &&
+	       t->ca_state == CA_OPEN && !t->urg_out && !t->fin_queued && snd_inflight(t) >= 2 * super;
+}
+
 static struct decision decide(struct stack_cx *cx, struct tcb *t, uint32_t mss, bool force)
 {
 	struct decision d = {0};
@@ -166,6 +181,8 @@ static struct decision decide(struct stack_cx *cx, struct tcb *t, uint32_t mss, 
 		d.len = super;
 		return d;
 	}
+	if (!force && coalesces(t, (uint32_t)unsent, super, mss))
+		return d;
 	d.len = (uint32_t)unsent;
 	/* the FIN needs an octet of window, but no cwnd: nothing follows it */
 	d.fin = t->fin_queued && !t->fin_sent && wnd > d.len;
@@ -205,6 +222,7 @@ static void send_new(struct stack_cx *cx, struct tcb *t, const struct decision *
 	t->snd_nxt = t->snd_max = seq_add(e.seq, span);
 	if (e.flags & TH_FIN)
 		t->fin_sent = true;
+	rate_sent(cx, t);
 	t->data_segs_out += (e.len + mss - 1) / mss;
 	t->bytes_sent += e.len;
 	if (t->ca_state == CA_RECOVERY)
@@ -333,6 +351,7 @@ static void output_data(struct stack_cx *cx, struct tcb *t, bool force)
 	}
 	if (sent || d.cwnd_limited)
 		validate_cwnd(t, d.cwnd_limited);
+	busy_update(cx, t, d.window_limited);
 	if (sent && t->notsent_lowat)
 		sndbuf_wake(cx, t); /* TCP_NOTSENT_LOWAT: sending makes room */
 	arm_for_held(cx, t);

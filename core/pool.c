@@ -6,7 +6,8 @@
  * each: the class of its objects, or EXTENT_TABLE. Extent 0 holds struct stack,
  * the small fixed tables and the first map; a map that became too small is
  * copied into one of twice the size. An allocation takes the head of the
- * class's free list, else the next object of the extent that is being carved
+ * class's free list, else of its trimmed list (free chunks whose pages were given
+ * back to the system), else the next object of the extent that is being carved
  * (`fresh`), else a new extent: all O(1). An object's state is in the object
  * (pool_head), so that the lists can be rebuilt by walking the extents.
  *
@@ -132,6 +133,10 @@ ref pool_alloc(struct stack_cx *cx, enum pool_class class, ref owner)
 
 	if (r) {
 		p->free_first = head_at(cx, r)->owner;
+		p->free_count--;
+	} else if (p->trimmed_first) {
+		r = p->trimmed_first;
+		p->trimmed_first = head_at(cx, r)->owner;
 	} else {
 		if (p->fresh == p->fresh_end) {
 			ref extent = extents_new(cx, 1, (uint8_t) class);
@@ -165,12 +170,8 @@ void pool_free(struct stack_cx *cx, enum pool_class class, ref r)
 	h->class = POOL_FREE;
 	h->owner = p->free_first;
 	p->free_first = r;
+	p->free_count++;
 	p->live--;
-}
-
-uint32_t pool_live(struct stack_cx *cx, enum pool_class class)
-{
-	return (unsigned)class < POOL_CLASS_COUNT ? stack_of(cx)->pools[class].live : 0;
 }
 
 /* r is where an object of the class may be: inside the region, in such an extent, at an object's start. */
@@ -181,6 +182,28 @@ static bool slot_valid(const struct stack_cx *cx, enum pool_class class, ref r)
 
 	return at >= EXTENT_BYTES && at < used && extent_map(cx)[at / EXTENT_BYTES] == class &&
 	       inside % class_bytes[class] == 0 && inside / class_bytes[class] < objects_per_extent(class);
+}
+
+/* A chunk's first page stays: it carries the list. */
+bool pool_trim(struct stack_cx *cx, uint32_t keep, uint64_t *at, uint64_t *len)
+{
+	struct pool_state *p = &stack_of(cx)->pools[POOL_CHUNK];
+	ref r = p->free_first;
+
+	if (p->free_count <= keep || !slot_valid(cx, POOL_CHUNK, r))
+		return false;
+	p->free_first = head_at(cx, r)->owner;
+	p->free_count--;
+	head_at(cx, r)->owner = p->trimmed_first;
+	p->trimmed_first = r;
+	*at = (uint64_t)r * REF_GRAIN + POOL_PAGE_BYTES;
+	*len = class_bytes[POOL_CHUNK] - POOL_PAGE_BYTES;
+	return true;
+}
+
+uint32_t pool_live(struct stack_cx *cx, enum pool_class class)
+{
+	return (unsigned)class < POOL_CLASS_COUNT ? stack_of(cx)->pools[class].live : 0;
 }
 
 bool pool_valid(const struct stack_cx *cx, enum pool_class class, ref r)
@@ -210,7 +233,19 @@ ref pool_next(struct stack_cx *cx, enum pool_class class, ref after)
 	return REF_NONE;
 }
 
-/* Every object of a class is live, or on the free list once, or not carved yet. */
+static const char *list_verify(struct stack_cx *cx, enum pool_class class, ref first, uint64_t total,
+			       uint64_t *count)
+{
+	for (ref r = first; r; r = head_at(cx, r)->owner) {
+		if (!slot_valid(cx, class, r) || head_at(cx, r)->class != POOL_FREE)
+			return "pool: a free list holds what is not free";
+		if (++*count > total)
+			return "pool: a free list has a loop";
+	}
+	return NULL;
+}
+
+/* Every object of a class is live, or on one free list once, or not carved yet. */
 static const char *class_verify(struct stack_cx *cx, enum pool_class class, uint64_t extents)
 {
 	const struct pool_state *p = &stack_of(cx)->pools[class];
@@ -220,12 +255,13 @@ static const char *class_verify(struct stack_cx *cx, enum pool_class class, uint
 
 	for (ref r = pool_next(cx, class, REF_NONE); r; r = pool_next(cx, class, r))
 		live++;
-	for (ref r = p->free_first; r; r = head_at(cx, r)->owner) {
-		if (!slot_valid(cx, class, r) || head_at(cx, r)->class != POOL_FREE)
-			return "pool: a free list holds what is not free";
-		if (++free > total)
-			return "pool: a free list has a loop";
-	}
+	const char *broken = list_verify(cx, class, p->free_first, total, &free);
+	if (!broken && free != p->free_count)
+		broken = "pool: the count of free objects is wrong";
+	if (!broken)
+		broken = list_verify(cx, class, p->trimmed_first, total, &free);
+	if (broken)
+		return broken;
 	if (live != p->live)
 		return "pool: the count of live objects is wrong";
 	if (live + free + fresh != total)

@@ -47,7 +47,7 @@ static bool memory_pressure(struct stack_cx *cx)
 {
 	const struct stack *st = stack_of(cx);
 
-	return st->buffer_bytes > st->config.mem_max / 4 * 3;
+	return st->buffer_bytes > st->mem_limit / 4 * 3;
 }
 
 uint32_t rcv_window_now(const struct tcb *t)
@@ -122,10 +122,13 @@ void rcv_init_window(struct stack_cx *cx, struct tcb *t)
 	const struct stack_config *c = &stack_of(cx)->config;
 	uint32_t space = full_space(t), mss = t->adv_mss ? t->adv_mss : 536;
 
+	/* Whole segments; timestamps shorten them, if they are agreed upon already (SYN-ACK), as in Linux. */
+	if (t->ts_ok && mss > 12)
+		mss -= 12;
 	if (space > mss)
 		space = space / mss * mss;
 	t->rcv_wscale = 0;
-	if (c->wscale) {
+	if (c->wscale && (t->wscale_ok || !t->passive)) {
 		/* Room for what auto-tuning may reach later: the scale is said once. */
 		uint64_t most = MAX_OF((uint64_t)t->rcvbuf_limit, (uint64_t)c->rcvbuf_max);
 		if (t->rcvbuf_locked || t->rcv_window_clamp)

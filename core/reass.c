@@ -159,7 +159,7 @@ static ref range_new(struct stack_cx *cx, struct tcb *t, seq32 start)
 {
 	struct stack *st = stack_of(cx);
 
-	if (t->ooo_count >= st->config.ooo_ranges_max || st->buffer_bytes + OOO_COST > st->config.mem_max)
+	if (t->ooo_count >= st->config.ooo_ranges_max || st->buffer_bytes + OOO_COST > st->mem_limit)
 		return REF_NONE;
 	ref r = pool_alloc(cx, POOL_OOO, pool_ref(cx, t));
 	if (!r)

@@ -60,6 +60,14 @@ void rtt_on_ack(struct stack_cx *cx, struct tcb *t, const struct segment *s);
 /* output.c */
 void output_override_timer(struct stack_cx *cx, struct tcb *t);
 
+/* rate.c */
+enum busy_account { BUSY_NOTHING = 0, BUSY_SENDING, BUSY_WINDOW, BUSY_SNDBUF };
+void rate_sent(struct stack_cx *cx, struct tcb *t);  /* new octets have left: snd_nxt has moved */
+void rate_acked(struct stack_cx *cx, struct tcb *t); /* snd_una has moved */
+/* window_limited: the last look at the queue found the peer's window in the way. */
+void busy_update(struct stack_cx *cx, struct tcb *t, bool window_limited);
+nsec busy_time(const struct stack_cx *cx, const struct tcb *t, enum busy_account of);
+
 /* sndbuf.c */
 void sndbuf_wake(struct stack_cx *cx, struct tcb *t);
 

@@ -14,7 +14,7 @@ void sndbuf_tune(struct stack_cx *cx, struct tcb *t)
 	const struct stack *st = stack_of(cx);
 	uint64_t flight = MAX_OF(t->cwnd, cc_initial_window(t)), want = 2 * flight * 8 / 5;
 
-	if (t->sndbuf_locked || st->buffer_bytes > st->config.mem_max / 4 * 3)
+	if (t->sndbuf_locked || st->buffer_bytes > st->mem_limit / 4 * 3)
 		return;
 	want = MIN_OF(want, (uint64_t)st->config.sndbuf_max);
 	t->sndbuf_limit = MAX_OF(t->sndbuf_limit, (uint32_t)want);

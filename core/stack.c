@@ -160,6 +160,7 @@ uint64_t stack_layout_hash(void)
 				       FIELD(tcb, linger_s),
 				       FIELD(tcb, bytes_acked),
 				       FIELD(tcb, total_rto),
+				       FIELD(tcb, busy_ns),
 				       FIELD(timewait, snd_nxt),
 				       FIELD(timewait, node),
 				       FIELD(timewait, ts_ok),
@@ -233,6 +234,7 @@ int stack_init(struct stack_cx *cx, const struct stack_config *c, const uint8_t 
 	st->ipid_counters = table_place(&at, sizeof(uint16_t) * IPID_COUNTERS);
 	st->listen_bucket_bits = LISTEN_BUCKET_BITS;
 	st->config = *c;
+	st->mem_limit = c->mem_max;
 	st->layout_hash = stack_layout_hash();
 	st->born = cx->now;
 	randomness_init(st, seed);

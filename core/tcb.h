@@ -40,10 +40,10 @@ struct segment {
 	struct endpoint src, dst;
 	seq32 seq, ack;
 	seq32 seq_wire; /* seq before trimming to the window */
-	uint32_t len;  /* payload bytes */
-	uint32_t wnd;  /* the field, unscaled */
-	uint16_t urg;  /* the urgent pointer field */
-	uint8_t flags; /* TH_* */
+	uint32_t len;	/* payload bytes */
+	uint32_t wnd;	/* the field, unscaled */
+	uint16_t urg;	/* the urgent pointer field */
+	uint8_t flags;	/* TH_* */
 	uint8_t tos;
 	uint16_t gso_size; /* of a received super-segment, else 0 */
 	const uint8_t *data;
@@ -163,13 +163,13 @@ struct tcb {
 	bool passive;  /* came by LISTEN (RFC 9293 MUST-11) */
 	bool orphan;   /* no descriptor left */
 	bool hashed, bound_any;
-	bool hashed_listener; /* with hashed: in the table of listeners */
+	bool hashed_listener;  /* with hashed: in the table of listeners */
 	bool accepted;	       /* has left the accept queue (or was never in one) */
 	bool connect_started;  /* connect() was called: SS_CONNECTING until reported */
 	bool connect_reported; /* the outcome of connect() was collected */
-	bool nospace;	       /* a write hit the limit, or poll said "not writable": OUT edge owed (SOCK_NOSPACE) */
-	int32_t so_error;      /* pending, positive errno */
-	int32_t soft_error;    /* last ICMP hint (EHOSTUNREACH ...), reported if the connection dies */
+	bool nospace; /* a write hit the limit, or poll said "not writable": OUT edge owed (SOCK_NOSPACE) */
+	int32_t so_error;   /* pending, positive errno */
+	int32_t soft_error; /* last ICMP hint (EHOSTUNREACH ...), reported if the connection dies */
 
 	/* listener */
 	ref syn_first, syn_last, accept_first, accept_last;
@@ -244,12 +244,12 @@ struct tcb {
 	ref sackboard; /* ranges above snd_una that the peer holds (sack.c) */
 	uint32_t sacked_bytes, lost_bytes, retrans_out;
 	seq32 high_sacked;
-	seq32 lost_edge;		   /* what is below and not SACKed counts as lost (RFC 6675 IsLost) */
-	uint32_t prr_delivered, prr_out;   /* RFC 9937 */
-	uint32_t recovery_flight;	   /* RFC 9937 RecoverFS */
-	uint32_t undo_ts;		   /* RFC 3522: TSval of the first resent segment */
-	bool undo_armed;		   /* undo_ts is valid: no ACK has judged it yet */
-	uint32_t max_flight;		   /* most in flight since cwnd_usage_seq was sent */
+	seq32 lost_edge;		 /* what is below and not SACKed counts as lost (RFC 6675 IsLost) */
+	uint32_t prr_delivered, prr_out; /* RFC 9937 */
+	uint32_t recovery_flight;	 /* RFC 9937 RecoverFS */
+	uint32_t undo_ts;		 /* RFC 3522: TSval of the first resent segment */
+	bool undo_armed;		 /* undo_ts is valid: no ACK has judged it yet */
+	uint32_t max_flight;		 /* most in flight since cwnd_usage_seq was sent */
 	seq32 cwnd_usage_seq;
 	uint16_t pmtu;	/* path MTU learnt from ICMP, 0: the device's */
 	nsec last_send; /* of data: idle restart */
@@ -268,7 +268,7 @@ struct tcb {
 	bool ack_now, ack_pending;
 	uint8_t quickack; /* segments still to be acknowledged at once */
 	bool pingpong;	  /* interactive: delay ACKs */
-	bool ack_pushed; /* a segment smaller than rcv_mss waits for its ACK */
+	bool ack_pushed;  /* a segment smaller than rcv_mss waits for its ACK */
 	uint32_t ato_ms;
 	uint32_t unacked_bytes; /* received since our last ACK */
 	nsec oow_ack_last;	/* rate limit of ACKs for out-of-window segments (500 ms) */
@@ -286,6 +286,13 @@ struct tcb {
 	uint32_t segs_in, segs_out, data_segs_in, data_segs_out, total_retrans, dsack_dups, rcv_ooopack;
 	nsec last_data_sent, last_ack_recv, last_data_recv;
 	uint16_t total_rto;
+	/* rate.c */
+	bool rate_timing, rate_app_limited, rate_octets_app_limited;
+	uint8_t busy; /* enum busy_account */
+	seq32 rate_seq;
+	nsec rate_start, busy_start;
+	uint64_t rate_delivered, rate_octets; /* octets per second, of the last sample that counts */
+	nsec busy_ns[3];		      /* by enum busy_account, less one */
 };
 _Static_assert(sizeof(struct tcb) <= 1088, "struct tcb outgrew its pool class");
 
@@ -337,7 +344,8 @@ struct token_bucket {
 };
 
 struct pool_state {
-	ref free_first;
+	ref free_first, trimmed_first; /* two lists of free objects: see pool_trim() */
+	uint32_t free_count;	       /* on the first of them */
 	uint32_t live;
 	ref fresh, fresh_end; /* not yet carved part of the newest extent */
 };
@@ -349,6 +357,7 @@ struct stack {
 	struct stack_counters counters;
 	uint64_t bytes_used;   /* extents given out */
 	uint64_t buffer_bytes; /* charged by buffers */
+	uint64_t mem_limit; /* cap on buffer_bytes: config.mem_max, or less once the region could not grow */
 	struct pool_state pools[POOL_CLASS_COUNT];
 	ref extent_map;		   /* one byte per extent: enum pool_class, or EXTENT_TABLE */
 	uint32_t extent_map_bytes; /* its capacity */

@@ -13,8 +13,10 @@
  *    traffic goes on;
  *  - in a forked child it writes nothing: what the child inherits in the buffer
  *    is the parent's, and exit() would flush it a second time.
- * The C library flushes the FILE at exit, so a capture is complete even when
- * nothing of ours runs any more.
+ * At exit it is written out and ends (the C library flushes every FILE then,
+ * without its lock: no thread may add to it). A signal that kills flushes
+ * nothing: therefore the driver thread writes out what there is whenever the
+ * traffic pauses.
  *
  * Super-segments are recorded as they cross the device, one record each (as
  * tcpdump shows GSO frames), with the checksum completed.
@@ -57,7 +59,7 @@ struct capture {
 	FILE *file;
 	int fd;
 	int error; /* positive errno of the write that ended the capture */
-	bool reported, forgotten, filtered;
+	bool reported, forgotten, ended, filtered;
 	bool shared; /* a forked child writes to the same file */
 	struct bpf_program filter;
 	uint32_t snaplen;
@@ -101,6 +103,20 @@ static ssize_t cookie_write(void *cookie, const char *p, size_t n)
 			done += (size_t)r;
 	}
 	return (ssize_t)n;
+}
+
+static void report_error(struct capture *c)
+{
+	if (!c->error || c->reported)
+		return;
+	c->reported = true;
+	report("the capture ends here (%s); the traffic goes on", strerror(c->error));
+}
+
+static void file_flush(struct capture *c)
+{
+	fflush(c->file);
+	report_error(c);
 }
 
 static int file_open(struct capture *c, const char *path, char *why, size_t why_len)
@@ -187,6 +203,8 @@ int capture_open(const struct netio_config *config, struct capture **out, char *
 			err = -EIO;
 		}
 	}
+	if (!err)
+		file_flush(c); /* the header: an empty capture is a capture, too */
 	if (err) {
 		capture_close(c);
 		return err;
@@ -197,7 +215,7 @@ int capture_open(const struct netio_config *config, struct capture **out, char *
 
 bool capture_running(const struct capture *c)
 {
-	return !c->error && !c->forgotten && c->dumper;
+	return !c->error && !c->forgotten && !c->ended && c->dumper;
 }
 
 /* ------------------------------------------------------------ records */
@@ -245,10 +263,7 @@ static void record(struct capture *c, const uint8_t *frame, uint32_t captured, u
 	c->pcap.pcap_dump((u_char *)c->dumper, &h, frame);
 	if (c->shared)
 		fflush(c->file);
-	if (c->error && !c->reported) {
-		c->reported = true;
-		report("the capture ends here (%s); the traffic goes on", strerror(c->error));
-	}
+	report_error(c);
 }
 
 void capture_rx(struct capture *c, struct device_rx *rx)
@@ -294,7 +309,13 @@ uint64_t capture_drops(const struct capture *c)
 void capture_flush(struct capture *c)
 {
 	if (c->file && !c->forgotten)
-		fflush(c->file);
+		file_flush(c);
+}
+
+void capture_end(struct capture *c)
+{
+	capture_flush(c);
+	c->ended = true;
 }
 
 static void libpcap_close(struct capture *c)

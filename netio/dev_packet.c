@@ -7,6 +7,11 @@
  * wakes the process. PACKET_VNET_HDR carries partial checksums and
  * super-segments, as on a TAP.
  *
+ * The kernel lets any number of such sockets share an interface, but two stacks
+ * with one address would answer each other's peers: whoever has the address holds
+ * an abstract Unix name for it, which the kernel takes back when the process ends,
+ * however it ends. Such names belong to a network namespace, as interfaces do.
+ *
  * Interfaces without a link header (ARPHRD_NONE: tunnels) carry bare IP
  * datagrams: the core still speaks Ethernet, a synthetic header is put in front
  * on the way in and taken off on the way out, and nobody is asked by ARP.
@@ -18,6 +23,8 @@
 #include <linux/if_arp.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <stdio.h>
+#include <sys/un.h>
 
 #include "netio/internal.h"
 
@@ -156,6 +163,34 @@ static int setup_socket(struct device *d, struct netio_config *c)
 	return (int)err;
 }
 
+static int claim_address(struct device *d, const struct netio_config *c, char *why, size_t why_len)
+{
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	char text[16];
+	int fd, len;
+	long err;
+
+	ifinfo_format(&c->stack.addr, text, sizeof text);
+	/* sun_path[0] stays 0: an abstract name */
+	len = snprintf(at.sun_path + 1, sizeof at.sun_path - 1, "utcp/packet/%d/%s", d->ifindex, text);
+	fd = (int)RAW3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	err = fd < 0 ? fd : fds_keep(fd, &d->claim_fd);
+	if (err) {
+		d->claim_fd = -1;
+		why_set(why, why_len, "no file descriptor is free; raise `ulimit -n`");
+		return (int)err;
+	}
+	err = RAW3(SYS_bind, d->claim_fd, &at, offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
+	if (!err)
+		return 0;
+	fds_drop(&d->claim_fd);
+	why_set(
+	    why, why_len,
+	    "packet:%s with %s is in use by another process; wait for it to end or choose another address",
+	    d->ifname, text);
+	return -EBUSY;
+}
+
 static int packet_open(struct device *d, const char *name, struct netio_config *c, char *why, size_t why_len)
 {
 	int err = check_interface(d, name, c, why, why_len), fd;
@@ -174,18 +209,23 @@ static int packet_open(struct device *d, const char *name, struct netio_config *
 		why_set(why, why_len, "no file descriptor is free; raise `ulimit -n`");
 		return err;
 	}
+	err = claim_address(d, c, why, why_len);
+	if (err)
+		goto fail;
 	err = setup_socket(d, c);
-	if (err) {
-		why_set(why, why_len, "packet:%s cannot be used (%s); choose another device", name,
-			strerror(-err));
-		fds_drop(&d->fd);
-	}
+	if (!err)
+		return 0;
+	why_set(why, why_len, "packet:%s cannot be used (%s); choose another device", name, strerror(-err));
+	fds_drop(&d->claim_fd);
+fail:
+	fds_drop(&d->fd);
 	return err;
 }
 
 static void packet_close(struct device *d)
 {
 	fds_drop(&d->fd);
+	fds_drop(&d->claim_fd);
 }
 
 /* ------------------------------------------------------------ frames */

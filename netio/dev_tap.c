@@ -138,15 +138,16 @@ static struct ipaddr kernel_side(const struct netio_config *c)
  */
 static void filter_multicast(struct device *d)
 {
-	struct {
+	union {
 		struct tun_filter f;
-		uint8_t addr[2][6];
+		uint8_t bytes[sizeof(struct tun_filter) + 2 * 6];
 	} filter;
+	uint8_t *addr = filter.bytes + sizeof(struct tun_filter);
 
 	memset(&filter, 0, sizeof filter);
 	filter.f.count = 2;
-	memcpy(filter.addr[0], d->mac, 6);
-	memset(filter.addr[1], 0xff, 6);
+	memcpy(addr, d->mac, 6);
+	memset(addr + 6, 0xff, 6);
 	raw_ioctl(d->fd, TUNSETTXFILTER, &filter);
 }
 

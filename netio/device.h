@@ -39,6 +39,7 @@ struct device {
 	uint8_t peer_mac[6]; /* of the interface that we are attached to */
 	char ifname[16];
 	int ifindex;
+	int claim_fd; /* packet: holds the name that keeps a second stack off the same address; -1 */
 	bool vnet;    /* frames carry a virtio_net_hdr */
 	bool created; /* the interface is ours and vanishes with fd */
 	bool no_link; /* the interface carries IP datagrams without a link header */

@@ -434,8 +434,8 @@ static struct netio *netio_new(void)
 	struct netio *n = pages_alloc(sizeof *n);
 
 	if (n)
-		n->timer_fd = n->region.fd = n->dev.fd = n->post_fd = n->keeper_fd = n->forking.line =
-		    n->rendezvous_fd = -1;
+		n->timer_fd = n->region.fd = n->dev.fd = n->dev.claim_fd = n->post_fd = n->keeper_fd =
+		    n->forking.line = n->rendezvous_fd = -1;
 	return n;
 }
 
@@ -471,6 +471,7 @@ int netio_adopt(const struct attach_message *m, const int fd[ATTACH_FDS], struct
 		n->dev.ops = device_kinds[m->device_kind];
 		n->dev.tx_scratch = scratch;
 		n->dev.mem = NULL;
+		n->dev.claim_fd = -1; /* the maker's; who enters by the name needs none */
 		n->dev.fd = -1;
 		memcpy(n->device_name, m->device_name, sizeof n->device_name);
 		err = fds_keep(fd[1], &n->dev.fd);
@@ -575,6 +576,7 @@ void netio_forget_after_fork(struct netio *n)
 	 */
 	waitsets_free(n, true);
 	fds_drop(&n->dev.fd);
+	fds_drop(&n->dev.claim_fd);
 	fds_drop(&n->timer_fd);
 	fds_drop(&n->post_fd);
 	fds_drop(&n->keeper_fd);
@@ -587,6 +589,15 @@ void netio_capture_flush(struct netio *n)
 		return;
 	lock_acquire(n);
 	capture_flush(n->capture);
+	lock_release(n);
+}
+
+void netio_capture_end(struct netio *n)
+{
+	if (n->forgotten || !n->capture)
+		return;
+	lock_acquire(n);
+	capture_end(n->capture);
 	lock_release(n);
 }
 

@@ -54,9 +54,11 @@ int region_adopt(struct region *r, int fd);
 void region_destroy(struct region *r);
 /* Make [0, bytes) after the head usable. 0 or -ENOMEM. Lock held (or region private). */
 int region_grow(struct region *r, uint64_t bytes);
+struct netio;
+/* Give spare memory back to the system. Takes the lock, repeatedly and for short. */
+void region_trim(struct netio *n);
 
 int lock_init(struct region_head *h);
-struct netio;
 void lock_acquire(struct netio *n);
 void lock_release(struct netio *n);
 bool lock_try(struct netio *n);
@@ -298,6 +300,8 @@ void capture_rx(struct capture *c, struct device_rx *rx);
 void capture_tx(struct capture *c, const struct frame_tx *f);
 uint64_t capture_drops(const struct capture *c);
 void capture_flush(struct capture *c);
+/* Flush; what comes later is not recorded. */
+void capture_end(struct capture *c);
 void capture_close(struct capture *c);
 /* From now on several processes write to the file: each record at once. */
 void capture_share(struct capture *c);

@@ -12,14 +12,20 @@
  * has. Under strict overcommit (mode 2) pages are committed by fallocate() as
  * the file grows, because a refused page would be a SIGBUS later.
  *
+ * Memory goes back when the traffic pauses: the driver thread punches holes where
+ * the core has data chunks to spare (not where pages were committed: they could
+ * be refused when they are wanted again).
+ *
  * Place in the flow: drive.c creates it at attach; core asks for more through cx->grow.
  */
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <linux/memfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
 #include "netio/internal.h"
+#include "utcp/pool.h"
 
 #define MIB	       (1ull << 20)
 #define REGION_START   (4 * MIB)
@@ -78,6 +84,23 @@ int region_grow(struct region *r, uint64_t bytes)
 	}
 	r->head->limit = want;
 	return 0;
+}
+
+#define TRIM_KEEP  256u /* chunks of 16 KiB: 4 MiB stay at hand */
+#define TRIM_BATCH 32	/* for one hold of the lock */
+
+void region_trim(struct netio *n)
+{
+	uint64_t at, len;
+	int taken = TRIM_BATCH;
+
+	while (taken == TRIM_BATCH && !n->region.commit) {
+		lock_acquire(n);
+		for (taken = 0; taken < TRIM_BATCH && pool_trim(&n->cx, TRIM_KEEP, &at, &len); taken++)
+			RAW4(SYS_fallocate, n->region.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			     REGION_HEAD_BYTES + at, len);
+		lock_release(n);
+	}
 }
 
 /* vm.overcommit_memory == 2? Unreadable: no. */

@@ -14,6 +14,29 @@
 
 struct sys_calls sys;
 
+#ifdef __SANITIZE_THREAD__
+/*
+ * The thread sanitizer's runtime holds a signal handler back until the thread is
+ * in or behind a call that it knows, and it does not know epoll_pwait2: a sleeper
+ * would be interrupted, and its handler would not have run. (Not epoll_pwait in
+ * its place: a thread that is cancelled in a call that the runtime knows goes on,
+ * in its clean-up, with locks that the runtime does not see.)
+ */
+static int (*unknown_pwait2)(int, struct epoll_event *, int, const struct timespec *, const sigset_t *);
+
+static int pwait2_then_handlers(int epfd, struct epoll_event *ev, int max, const struct timespec *ts,
+				const sigset_t *mask)
+{
+	int n = unknown_pwait2(epfd, ev, max, ts, mask), saved_errno = errno;
+	sigset_t any;
+
+	if (n < 0)
+		sigpending(&any);
+	errno = saved_errno;
+	return n;
+}
+#endif
+
 int sys_init(void)
 {
 	static _Atomic bool done;
@@ -32,6 +55,10 @@ int sys_init(void)
 #undef X
 	if (!complete)
 		return -ENOSYS;
+#ifdef __SANITIZE_THREAD__
+	__atomic_store_n((void **)&unknown_pwait2, dlsym(RTLD_NEXT, "epoll_pwait2"), __ATOMIC_RELAXED);
+	__atomic_store_n(&sys.epoll_pwait2, pwait2_then_handlers, __ATOMIC_RELAXED);
+#endif
 	atomic_store_explicit(&done, true, memory_order_release);
 	return 0;
 }

@@ -5,7 +5,9 @@
 #include "preload/calls.h"
 
 /* <poll.h> declares the array write-only; poll reads `events`, and so may we. */
+#ifndef __clang__
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 
 /* The overflow checks of _FORTIFY_SOURCE end the process. */
 _Noreturn void __chk_fail(void);

@@ -87,15 +87,15 @@ struct number {
 };
 
 struct set {
-	struct set *next;   /* all_sets */
-	uint32_t numbers;   /* numbers of this process */
-	uint32_t refs;	    /* 1 while there are numbers, plus threads in epoll_wait() */
-	int fd;		    /* one of the numbers */
-	int kernel_members; /* at most: the kernel drops closed ones by itself */
-	struct waitset *ws; /* W(E), or NULL: nothing of the stack in it */
+	struct set *next;	    /* all_sets */
+	uint32_t numbers;	    /* numbers of this process */
+	uint32_t refs;		    /* 1 while there are numbers, plus threads in epoll_wait() */
+	int fd;			    /* one of the numbers */
+	_Atomic int kernel_members; /* at most: the kernel drops closed ones by itself */
+	struct waitset *ws;	    /* W(E), or NULL: nothing of the stack in it */
 	struct member *listeners, *sets;
 	bool exposed;
-	bool kernel_turn; /* the last call was filled by the other half */
+	atomic_bool kernel_turn; /* the last call was filled by the other half */
 };
 
 union cell {
@@ -1092,8 +1092,8 @@ static int set_sleep(struct call *c, struct wait_result *r, bool *kernel)
 static int call_run(struct call *c)
 {
 	struct set *s = c->set;
-	bool ask = s->kernel_members > 0, kernel_first = s->kernel_turn, finished = false,
-	     interrupted = false;
+	const bool kernel_turn = s->kernel_turn;
+	bool ask = s->kernel_members > 0, kernel_first = kernel_turn, finished = false, interrupted = false;
 	/* A zero time-out with nothing but E to look at needs no sleep to find out. */
 	bool direct = c->deadline <= netio_now() && !s->listeners;
 	struct wait_result r;
@@ -1112,7 +1112,7 @@ static int call_run(struct call *c)
 			n = more > 0 ? n + more : n ? n : more;
 		}
 		if (n || direct) {
-			s->kernel_turn = n == c->max && !s->kernel_turn;
+			s->kernel_turn = n == c->max && !kernel_turn;
 			return n;
 		}
 		if (finished)

@@ -31,6 +31,7 @@
 #include <time.h>
 
 #include "preload/fdtable.h"
+#include "preload/wait.h"
 
 #define PAGE_BITS  14
 #define PAGE_COUNT (1u << (30 - PAGE_BITS))
@@ -200,33 +201,62 @@ static nsec linger_time(struct stack_cx *cx, ref s)
 /*
  * SO_LINGER (socket(7)): close() returns when the queued data and the FIN were
  * acknowledged or the time is over; a signal ends it too. No poll event tells of
- * the last acknowledgement, so it looks again at short, growing intervals.
+ * the last acknowledgement, and ERR and HUP may be up long before it: the thread
+ * sleeps for frames and timers alone and looks again at short, growing intervals,
+ * because another thread may have taken the frame.
  */
+static bool linger_sleep(struct waitset *ws, nsec until)
+{
+	uint32_t before = thread_marks.ran;
+	struct wait_result res;
+
+	wait_sleep(ws, NULL, 0, until, NULL, &res);
+	struct stack_cx *cx = netio_enter(the_stack);
+	waitset_withdraw(ws, cx);
+	netio_leave(the_stack);
+	return !wait_interrupted(before);
+}
+
+/*
+ * Begin to linger: everything is queued, with the FIN. The time at which it ends; 0: not asked for.
+ * What the device holds counts as received: unread, it makes of the close a reset, as in the kernel.
+ */
+static nsec linger_begin(struct description *p)
+{
+	struct stack_cx *cx = netio_enter(the_stack);
+	nsec time, deadline;
+
+	netio_drive(the_stack, cx);
+	time = linger_time(cx, p->sock);
+	deadline = time ? cx->now + time : 0;
+	if (deadline)
+		sock_shutdown(cx, p->sock, 1);
+	netio_leave(the_stack);
+	return deadline;
+}
+
 static void linger_wait(struct description *p)
 {
-	nsec deadline = 0, step = NS_PER_MS;
+	nsec deadline, step = NS_PER_MS, until;
+	struct waitset *ws;
 	bool more = true;
-	int r, cancel;
+	int cancel;
 
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	lib_enter();
-	while (more) {
-		struct stack_cx *cx = netio_enter(the_stack);
-		nsec now = cx->now;
-		if (!deadline) {
-			deadline = linger_time(cx, p->sock);
-			if (deadline) {
-				deadline += now;
-				sock_shutdown(cx, p->sock, 1);
-			}
+	deadline = linger_begin(p);
+	if (deadline && !thread_waitset(&ws)) {
+		while (more) {
+			struct stack_cx *cx = netio_enter(the_stack);
+			netio_drive(the_stack, cx);
+			more = cx->now < deadline && sock_draining(cx, p->sock);
+			if (more)
+				waitset_publish(ws, cx);
+			until = MIN_OF(deadline, cx->now + step);
+			netio_leave(the_stack);
+			more = more && linger_sleep(ws, until);
+			step = MIN_OF(step * 2, 50 * NS_PER_MS);
 		}
-		netio_drive(the_stack, cx);
-		more = deadline && now < deadline && sock_draining(cx, p->sock);
-		netio_leave(the_stack);
-		/* only ERR and HUP: reset, or the other side's FIN came as well */
-		r = more ? socket_wait(p->sock, 0, -1, MIN_OF(deadline, now + step)) : 0;
-		more = more && r == -EAGAIN;
-		step = MIN_OF(step * 2, 50 * NS_PER_MS);
 	}
 	lib_leave();
 	pthread_setcancelstate(cancel, NULL);

@@ -376,6 +376,7 @@ static void info_fill(struct tcp_info_linux *t, const struct sock_info *i)
 #define C(field) t->field = i->field;
 	C(state) C(ca_state) C(retransmits) C(probes) C(backoff) C(options);
 	t->wscale = (uint8_t)((i->snd_wscale & 15) | i->rcv_wscale << 4);
+	t->app_limited = i->delivery_rate_app_limited;
 	C(rto) C(ato) C(snd_mss) C(rcv_mss) C(unacked) C(sacked) C(lost) C(retrans);
 	C(last_data_sent) C(last_ack_sent) C(last_data_recv) C(last_ack_recv);
 	C(pmtu) C(rcv_ssthresh) C(rtt) C(rttvar) C(snd_ssthresh) C(snd_cwnd) C(advmss) C(reordering);

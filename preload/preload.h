@@ -111,7 +111,7 @@ struct description {
 	_Atomic uint64_t rcvtimeo, sndtimeo; /* ns; 0: none */
 	int32_t rcvlowat;		     /* SO_RCVLOWAT, at least 1 */
 	uint32_t sent_undriven;		     /* bytes sent since the device was last looked at */
-	uint8_t kernel_turn;		     /* a listener's fairness between its two halves */
+	_Atomic uint8_t kernel_turn;	     /* a listener's fairness between its two halves */
 	uint16_t local_port; /* of the last connect(): getsockname() shows it after a failure, too */
 	uint64_t hints_set;  /* options recorded for reading back (options.c) */
 	int32_t hints[16];

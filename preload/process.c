@@ -217,7 +217,7 @@ void process_drain(void)
 		drain(the_stack);
 		if (!process.child)
 			stats_report(the_stack);
-		netio_capture_flush(the_stack);
+		netio_capture_end(the_stack);
 	}
 	fallback_report();
 	lib_leave();
@@ -228,5 +228,5 @@ void process_drain(void)
 void process_hooks(void)
 {
 	pthread_atfork(process_before_fork, process_parent, process_child);
-	at_quick_exit(process_drain);
+	(void)at_quick_exit(process_drain);
 }

@@ -304,7 +304,13 @@ static bool command_find(const char *name, char *out)
 	int err = ENOENT;
 
 	if (strchr(name, '/')) {
-		snprintf(out, PATH_MAX, "%s", name);
+		size_t n = strlen(name);
+
+		if (n >= PATH_MAX) {
+			errno = ENAMETOOLONG;
+			return false;
+		}
+		memcpy(out, name, n + 1);
 		return access(name, X_OK) == 0;
 	}
 	for (const char *p = path ? path : "/bin:/usr/bin";; p++) {

@@ -1,7 +1,8 @@
 /*
- * wait.h - what wait.c, poll.c, epoll.c and signal.c share: one thread's sleep.
+ * wait.h - what wait.c, poll.c, epoll.c, signal.c and fdtable.c (SO_LINGER) share: one
+ * thread's sleep.
  *
- * Place in the flow: private to these four files, over netio.h's wait sets.
+ * Place in the flow: private to these files, over netio.h's wait sets.
  */
 #ifndef PRELOAD_WAIT_H
 #define PRELOAD_WAIT_H

@@ -64,8 +64,10 @@ void netio_detach(struct netio *n);
 /* In a fork()ed child: forget the parent's stack without touching it (close nothing that is shared, no
  * frames). */
 void netio_forget_after_fork(struct netio *n);
-/* Finish the capture file (exit paths where netio_detach() does not run). Idempotent. */
+/* Write out what the capture has buffered. */
 void netio_capture_flush(struct netio *n);
+/* Finish the capture file (exit paths where netio_detach() does not run). Idempotent. */
+void netio_capture_end(struct netio *n);
 
 /* ------------------------------------------------------------ processes (procs.c, keeper.c) */
 

@@ -51,6 +51,14 @@ void pool_free(struct stack_cx *cx, enum pool_class class, ref r);
 uint32_t pool_live(struct stack_cx *cx, enum pool_class class);
 
 /*
+ * Memory to give back: bytes [*at, *at + *len) from cx->base, whole pages of 4 KiB, belong to a free data
+ * chunk and may be dropped (they read as anything afterwards). `keep` free chunks are left alone. Call it
+ * until it says false; each chunk is offered once.
+ */
+#define POOL_PAGE_BYTES 4096u
+bool pool_trim(struct stack_cx *cx, uint32_t keep, uint64_t *at, uint64_t *len);
+
+/*
  * `count` contiguous extents of 64 KiB for a table (hash buckets); never given
  * back singly. Zeroed. REF_NONE: no memory.
  */

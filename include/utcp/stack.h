@@ -265,7 +265,9 @@ struct sock_info {
 	uint32_t rcv_rtt, rcv_space, total_retrans;
 	uint64_t pacing_rate, max_pacing_rate, bytes_acked, bytes_received;
 	uint32_t segs_out, segs_in, notsent_bytes, min_rtt, data_segs_in, data_segs_out;
-	uint64_t delivery_rate, busy_time, rwnd_limited, sndbuf_limited;
+	uint64_t delivery_rate;				  /* octets per second */
+	uint64_t busy_time, rwnd_limited, sndbuf_limited; /* us */
+	bool delivery_rate_app_limited;
 	uint32_t delivered, delivered_ce;
 	uint64_t bytes_sent, bytes_retrans;
 	uint32_t dsack_dups, reord_seen, rcv_ooopack, snd_wnd, rcv_wnd, rehash;

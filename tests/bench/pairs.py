@@ -4,13 +4,15 @@
 Called by scripts/bench inside its namespaces. For each placement (unpinned; both ends on CPU 0; client on CPU 0 and
 server on CPU 1) and each kind of flow: PAIRS pairs, ours and the kernel's in alternating order. Prints medians, the
 spread (least and greatest) and the ratio of each pair; writes everything to JSON. Exit status 1 when a goal is missed:
-over TAP, round trips p50 <= 1.0x the kernel's, bulk throughput per CPU of both ends >= 0.8x.
+over TAP, round trips p50 <= 1.0x the kernel's, bulk throughput per CPU of both ends >= 0.8x. What the library costs a
+program that does not use it is only reported.
 
 Per CPU: bytes divided by user and system time of both ends (getrusage), so a helper thread counts, too.
 """
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -104,6 +106,38 @@ def compare(device, kind, place, results):
     results.append(entry)
 
 
+def children_cpu():
+    r = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return r.ru_utime + r.ru_stime
+
+
+def bystander(results):
+    """What the library costs programs that never use it: start-up of /bin/true, and dd on kernel descriptors."""
+    lib = os.path.join(os.path.dirname(UTCP), "libutcp.so")
+    dd = ["dd", "if=/dev/zero", "of=/dev/null", "bs=1", "count=300000", "status=none"]
+    print("\na program that does not use it, CPU with the library preloaded against without")
+    for name, command, times, goal in (("start-up of /bin/true", ["/bin/true"], 100, 1.15),
+                                       ("dd, a byte at a time", dd, 1, 1.02)):
+        pairs = []
+        for i in range(max(PAIRS, 9)):
+            cpu = {}
+            for preload in (lib, "") if i % 2 == 0 else ("", lib):
+                env = dict(os.environ)
+                env.pop("LD_PRELOAD", None)
+                if preload:
+                    env["LD_PRELOAD"] = preload
+                before = children_cpu()
+                for _ in range(times):
+                    subprocess.run(command, env=env, check=True)
+                cpu[preload] = (children_cpu() - before) / times * 1e6
+            pairs.append((cpu[lib], cpu[""]))
+        ratio = statistics.median(a / b for a, b in pairs)
+        results.append({"bystander": name, "pairs": pairs, "ratio": ratio, "goal": goal})
+        print("  %-31s %.3fx (goal %.2fx)   with, us: %s  without: %s" % (
+            name, ratio, goal, spread([a for a, _ in pairs]), spread([b for _, b in pairs])))
+    sys.stdout.flush()
+
+
 def main():
     about = {"kernel": platform.release(), "cpus": os.cpu_count(), "congestion_control": "cubic at all ends", "mtu": 1500,
              "offloads": "vnet_hdr with checksum and TSO on TAP and AF_PACKET; veth defaults", "pairs": PAIRS,
@@ -116,8 +150,10 @@ def main():
                 continue
             for kind in KINDS:
                 compare(device, kind, place, results)
+    bystanders = []
+    bystander(bystanders)
     with open(os.environ["JSON"], "w") as f:
-        json.dump({"about": about, "results": results}, f, indent=1)
+        json.dump({"about": about, "results": results, "bystanders": bystanders}, f, indent=1)
     missed = []
     for r in results:
         if r["device"] != "tap":

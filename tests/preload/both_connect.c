@@ -12,14 +12,15 @@ static void names(const char *when, int fd)
 	int r = getsockname(fd, (struct sockaddr *)&a, &la), q;
 
 	inet_ntop(AF_INET, &a.sin_addr, text[0], 32);
-	SAY("%s: own %d %s port %s, %u bytes", when, r,
-	    !strcmp(text[0], own_addr()) ? "(own)" : text[0], a.sin_port ? "set" : "0", la);
+	SAY("%s: own %d %s port %s, %u bytes", when, r, !strcmp(text[0], own_addr()) ? "(own)" : text[0],
+	    a.sin_port ? "set" : "0", la);
 	q = getpeername(fd, (struct sockaddr *)&b, &lb);
 	if (q)
 		SAY("%s: peer %s", when, strerrorname_np(errno));
 	else
 		SAY("%s: peer %s, %u bytes", when,
-		    !strcmp(inet_ntop(AF_INET, &b.sin_addr, text[1], 32), peer_addr()) ? "(peer)" : text[1], lb);
+		    !strcmp(inet_ntop(AF_INET, &b.sin_addr, text[1], 32), peer_addr()) ? "(peer)" : text[1],
+		    lb);
 }
 
 static int so_error(int fd)

@@ -17,6 +17,7 @@ static void on_sigpipe(int sig)
 static void closing(void)
 {
 	struct linger now = {1, 0}, wait = {1, 5};
+	static char more[65536];
 	int fd = connected();
 	long since;
 
@@ -51,6 +52,22 @@ static void closing(void)
 	SHOW(close(fd));
 	SAY("%s", took(since));
 	SHOW(peer("recv 10"));
+	peer("close");
+
+	fd = connected();
+	SAY("-- linger 1, the peer takes nothing, and its FIN does not end the wait");
+	wait.l_linger = 1;
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &wait, sizeof wait);
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	while (send(fd, more, sizeof more, 0) > 0)
+		;
+	peer_later("nap 300");
+	peer_later("shutdown 1");
+	since = now_ms();
+	SHOW(close(fd));
+	SAY("%s", took(since));
+	peer_answer();
+	peer_answer();
 	peer("close");
 
 	fd = connected();
@@ -214,7 +231,8 @@ static void accepting(void)
 	SHOW(recv(c, &byte, 1, 0));
 	len = sizeof a;
 	SHOW(getsockname(c, (struct sockaddr *)&a, &len));
-	SAY("%s, port %s", !strcmp(inet_ntop(AF_INET, &a.sin_addr, text, sizeof text), own_addr()) ? "own" : text,
+	SAY("%s, port %s",
+	    !strcmp(inet_ntop(AF_INET, &a.sin_addr, text, sizeof text), own_addr()) ? "own" : text,
 	    ntohs(a.sin_port) == port ? "the listener's" : "another");
 	peer("close");
 	SAY("-- blocked accept; an accepted socket does not inherit O_NONBLOCK");

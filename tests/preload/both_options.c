@@ -9,7 +9,10 @@ struct opt {
 	const char *text;
 	int set; /* a value to try; -99: none */
 };
-#define O(l, n, v) {l, n, #n, v}
+#define O(l, n, v)                                                                                           \
+	{                                                                                                    \
+		l, n, #n, v                                                                                  \
+	}
 static const struct opt opts[] = {
     O(SOL_SOCKET, SO_TYPE, -99),
     O(SOL_SOCKET, SO_PROTOCOL, -99),

@@ -89,7 +89,10 @@ static void writing(int fd, bool restart)
 	soon("recv 100000000");
 	errno = 0;
 	n = send(fd, buf, sizeof buf, 0);
-	SAY("send %s %s, ran %d", n == (long)sizeof buf ? "all" : n > 0 ? "a part" : "nothing",
+	SAY("send %s %s, ran %d",
+	    n == (long)sizeof buf ? "all"
+	    : n > 0		  ? "a part"
+				  : "nothing",
 	    n < 0 ? strerrorname_np(errno) : "", ran);
 	shutdown(fd, SHUT_WR);
 	settled();

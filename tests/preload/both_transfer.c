@@ -28,8 +28,13 @@ static void flags(int fd)
 {
 	struct iovec iov[3] = {{buf, 3}, {buf + 10, 0}, {buf + 20, 4}};
 	struct sockaddr_storage from;
-	struct msghdr m = {.msg_name = &from, .msg_namelen = sizeof from, .msg_iov = iov, .msg_iovlen = 3,
-			   .msg_control = buf + 100, .msg_controllen = 64, .msg_flags = 0x7fff};
+	struct msghdr m = {.msg_name = &from,
+			   .msg_namelen = sizeof from,
+			   .msg_iov = iov,
+			   .msg_iovlen = 3,
+			   .msg_control = buf + 100,
+			   .msg_controllen = 64,
+			   .msg_flags = 0x7fff};
 	socklen_t len = sizeof from;
 
 	SAY("-- receive flags");
@@ -49,8 +54,8 @@ static void flags(int fd)
 	SHOW(recvfrom(fd, buf, 4, 0, (struct sockaddr *)&from, &len));
 	SHOW(len);
 	SHOW(recvmsg(fd, &m, MSG_CMSG_CLOEXEC));
-	SAY("name %u, control %zu, flags %#x, bytes %d %d", m.msg_namelen, m.msg_controllen, m.msg_flags, buf[2],
-	    buf[20]);
+	SAY("name %u, control %zu, flags %#x, bytes %d %d", m.msg_namelen, m.msg_controllen, m.msg_flags,
+	    buf[2], buf[20]);
 	SHOW(readv(fd, iov, 3));
 	SHOW(readv(fd, iov, 2000));
 	SHOW(readv(fd, NULL, 1));
@@ -220,7 +225,9 @@ static void urgent(int fd)
 static void others(int fd)
 {
 	struct stat st;
-	struct { char room[64]; } termios;
+	struct {
+		char room[64];
+	} termios;
 
 	SAY("-- the descriptor itself");
 	SHOW(fstat(fd, &st));

@@ -129,6 +129,11 @@ static void nodefer(void)
 
 int main(void)
 {
+#ifdef __SANITIZE_THREAD__
+	/* Its runtime stands between sigaction() and the kernel and knows no SA_RESETHAND: over the kernel,
+	 * too. */
+	return 0;
+#endif
 	handle(SIGHUP, on_signal, SA_RESTART | SA_NODEFER);
 	once("before");
 	old_calls();

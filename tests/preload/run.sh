@@ -3,52 +3,60 @@
 # what it printed.   usage: run.sh BUILD-DIRECTORY [PROGRAM[:VARIABLE=VALUE...]...]
 # Needs root: it works in a network namespace of its own.
 set -u
+if [ "${RUN_INSIDE:-}" != $$ ]; then
+	# No name on the machine: the namespace goes with its last process (and needs no mount, as `ip netns` does).
+	exec unshare -n sh -c 'RUN_INSIDE=$$ exec sh "$@"' - "$0" "$@"
+fi
 build=$1
 shift
 here=$(cd "$(dirname "$0")" && pwd)
 tmp=$(mktemp -d)
-ns=utcp-both-$$
 pids=
 cleanup() {
 	for p in $pids; do kill "$p" 2>/dev/null; done
-	ip netns del "$ns" 2>/dev/null
 	rm -rf "$tmp"
 }
 trap cleanup EXIT
 trap 'exit 1' INT TERM
 
 lib=$(cd "$build" && pwd)/libutcp.so
-ip netns add "$ns" && ip -n "$ns" link set lo up &&
-	ip -n "$ns" tuntap add utcp0 mode tap vnet_hdr && ip -n "$ns" addr add 10.77.0.1/24 dev utcp0 &&
-	ip -n "$ns" link set utcp0 up || exit 1
+ip link set lo up && ip tuntap add utcp0 mode tap vnet_hdr && ip addr add 10.77.0.1/24 dev utcp0 &&
+	ip link set utcp0 up || exit 1
 
 compile() {
 	${CC:-gcc} ${SAN:-} -std=gnu11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Wno-unused-function -pthread -o "$tmp/$1" "$here/$1.c"
 }
 compile both_peer || exit 1
-ip netns exec "$ns" "$tmp/both_peer" 127.0.0.1 127.0.0.1 "$tmp/k.ctl" >"$tmp/peer.log" 2>&1 &
+"$tmp/both_peer" 127.0.0.1 127.0.0.1 "$tmp/k.ctl" >"$tmp/peer.log" 2>&1 &
 pids="$pids $!"
-ip netns exec "$ns" "$tmp/both_peer" 10.77.0.1 10.77.0.2 "$tmp/s.ctl" >"$tmp/peer.log" 2>&1 &
+"$tmp/both_peer" 10.77.0.1 10.77.0.2 "$tmp/s.ctl" >"$tmp/peer.log" 2>&1 &
 pids="$pids $!"
 compile peer || exit 1
 mkfifo "$tmp/alive" && exec 3<>"$tmp/alive" # peer ends with its input
-ip netns exec "$ns" "$tmp/peer" 7000 <"$tmp/alive" >"$tmp/peer.out" &
+"$tmp/peer" 7000 <"$tmp/alive" >"$tmp/peer.out" &
 pids="$pids $!"
 while [ ! -s "$tmp/peer.out" ]; do sleep 0.05; done
 while [ ! -S "$tmp/k.ctl" ] || [ ! -S "$tmp/s.ctl" ]; do sleep 0.05; done
 
-[ $# -gt 0 ] || set -- $(cd "$here" && ls *.c | grep -v -e '^both_peer' -e '^peer' | sed 's/\.c$//') \
-	lostwake:UTCP_TEST_PAUSE=500:LOSTWAKE_ROUNDS=400
+if [ $# = 0 ]; then
+	for f in "$here"/*.c; do
+		case ${f##*/} in
+		both_peer.c | peer.c) ;;
+		*.c) f=${f##*/} && set -- "$@" "${f%.c}" ;;
+		esac
+	done
+	set -- "$@" lostwake:UTCP_TEST_PAUSE=500:LOSTWAKE_ROUNDS=400
+fi
 failed=0
 for t in "$@"; do
 	with=$(echo "$t" | sed 's/^[^:]*:*//; s/:/ /g')
 	t=${t%%:*}
 	compile "$t" || { failed=1; continue; }
-	ip netns exec "$ns" env TEST_OWN=127.0.0.1 TEST_PEER=127.0.0.1 TEST_CONTROL="$tmp/k.ctl" \
-		PEER_ADDR=127.0.0.1 PEER_PORT=7000 $with timeout 20 "$tmp/$t" >"$tmp/$t.kernel" 2>&1
+	env TEST_OWN=127.0.0.1 TEST_PEER=127.0.0.1 TEST_CONTROL="$tmp/k.ctl" \
+		PEER_ADDR=127.0.0.1 PEER_PORT=7000 $with timeout -k 2 20 "$tmp/$t" >"$tmp/$t.kernel" 2>&1
 	echo "exit $?" >>"$tmp/$t.kernel"
-	ip netns exec "$ns" env TEST_OWN=10.77.0.2 TEST_PEER=10.77.0.1 TEST_CONTROL="$tmp/s.ctl" UTCP_REQUIRE=1 \
-		PEER_ADDR=10.77.0.1 PEER_PORT=7000 $with LD_PRELOAD="${UTCP_RUNTIME:+$UTCP_RUNTIME }$lib" timeout 20 "$tmp/$t" >"$tmp/$t.stack" 2>&1
+	env TEST_OWN=10.77.0.2 TEST_PEER=10.77.0.1 TEST_CONTROL="$tmp/s.ctl" UTCP_REQUIRE=1 \
+		PEER_ADDR=10.77.0.1 PEER_PORT=7000 $with timeout -k 2 20 env LD_PRELOAD="${UTCP_RUNTIME:+$UTCP_RUNTIME }$lib" "$tmp/$t" >"$tmp/$t.stack" 2>&1
 	echo "exit $?" >>"$tmp/$t.stack"
 	if diff -u "$tmp/$t.kernel" "$tmp/$t.stack" >"$tmp/$t.diff"; then
 		echo "ok   $t ($(wc -l <"$tmp/$t.kernel") lines)"

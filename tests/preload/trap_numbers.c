@@ -59,8 +59,7 @@ static void loops(void)
 		by_syscall += i != sock && !syscall(SYS_close, i);
 	printf("syscall(SYS_close): closed %ld\n", by_syscall);
 	works("after it");
-	printf("close_range below: %s\n",
-	       result_text(sock > 3 ? close_range(3, (unsigned)sock - 1, 0) : 0));
+	printf("close_range below: %s\n", result_text(sock > 3 ? close_range(3, (unsigned)sock - 1, 0) : 0));
 	printf("close_range above: %s\n", result_text(close_range((unsigned)sock + 1, ~0u, 0)));
 	works("after it");
 	closefrom(sock + 1);
@@ -96,7 +95,7 @@ static void dup_over(void)
 /* The calls by which programs find, wait for, copy and clear away numbers that they never got. */
 static void foreign(void)
 {
-	static const char *const name[] = {"dup",	"F_GETFD", "F_SETFD", "F_DUPFD", "poll", "select",
+	static const char *const name[] = {"dup",	"F_GETFD", "F_SETFD", "F_DUPFD", "poll",   "select",
 					   "epoll_ctl", "dup2",	   "dup3",    "close",	 "F_SETFL"};
 	int n[11] = {0}, ep = epoll_create1(0), nul = open("/dev/null", O_RDWR);
 	unsigned long set[SETS / 8 / sizeof(long)];

@@ -9,7 +9,7 @@
 
 #define SHOTS 400
 
-static volatile sig_atomic_t ran;
+static _Atomic int ran;
 static int sock;
 
 static void on_signal(int sig)
@@ -77,8 +77,49 @@ static void one_shot(void)
 	printf("SA_RESETHAND: %d\n", good);
 }
 
+/* A timer's signal has its place reserved, but cannot be queued a second time: it must wait in the library.
+ */
+static void on_timer(int sig, siginfo_t *info, void *context)
+{
+	(void)sig;
+	(void)context;
+	ran += info->si_value.sival_int == 77;
+}
+
+static timer_t timer_new(void)
+{
+	struct sigevent e = {
+	    .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN + 2, .sigev_value.sival_int = 77};
+	struct sigaction a = {.sa_sigaction = on_timer, .sa_flags = SA_SIGINFO | SA_RESTART};
+	timer_t t;
+
+	sigaction(SIGRTMIN + 2, &a, NULL);
+	if (timer_create(CLOCK_MONOTONIC, &e, &t))
+		exit(1);
+	return t;
+}
+
+static void timer_shots(timer_t t)
+{
+	char b[64];
+
+	ran = 0;
+	for (int i = 0; i < SHOTS; i++) {
+		struct itimerspec once = {.it_value.tv_nsec = 1000 + i * 997 % 100000};
+		int before = ran;
+
+		timer_settime(t, 0, &once, NULL);
+		for (int k = 0; k < 500 && ran == before; k++) {
+			send(sock, "0123456789", 10, 0);
+			recv(sock, b, sizeof b, 0);
+		}
+	}
+	printf("timer: ran %d of %d, each with its value\n", (int)ran, SHOTS);
+}
+
 int main(void)
 {
+	timer_t timer = timer_new();
 	struct rlimit none = {0, 0};
 	sigset_t mask;
 
@@ -87,6 +128,7 @@ int main(void)
 	setrlimit(RLIMIT_SIGPENDING, &none);
 	shots("queueing refused", SA_RESTART);
 	shots("SA_NODEFER", SA_RESTART | SA_NODEFER);
+	timer_shots(timer);
 	one_shot();
 	sigprocmask(SIG_SETMASK, NULL, &mask);
 	printf("blocked: %d %d\n", sigismember(&mask, SIGUSR1), sigismember(&mask, SIGTERM));

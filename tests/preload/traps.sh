@@ -27,20 +27,28 @@ cd "$WORK" || exit 1
 topology_tap
 export PEER_ADDR=$KERNEL PEER_PORT=7000 UTCP_REQUIRE=1
 RUNTIME=${UTCP_RUNTIME:+$UTCP_RUNTIME }
+# The playground's /proc is of no use to the leak checker.
+export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0
 
 build() { # SOURCE [NAME [FLAGS...]]
 	local source=$1 name=${2:-$1}
 	shift $(($# < 2 ? $# : 2))
-	"${CC:-gcc}" -std=gnu11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Wno-unused-function -pthread -o "$name" "$here/traps/$source.c" "$@" ||
+	# shellcheck disable=SC2086 # SAN: flags, those that the library was built with
+	"${CC:-gcc}" ${SAN:-} -std=gnu11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Wno-unused-function -pthread -o "$name" "$here/traps/$source.c" "$@" ||
 		fail "$source.c does not compile"
 }
 fail() {
 	printf '%s\n' "$1"
 	exit 1
 }
-# ours COMMAND...: with the library preloaded, in time.
+# A sanitizer's runtime is an allocator, starts threads and makes calls of its own: nothing to be learned.
+without_runtime() {
+	[ -z "$RUNTIME${SAN:-}" ] || exit 77
+}
+# ours COMMAND...: with the library preloaded, in time; BEFORE: what runs it, without the library.
+BEFORE=()
 ours() {
-	timeout 20 env LD_PRELOAD="$RUNTIME$LIB" "$@"
+	timeout 20 "${BEFORE[@]}" env LD_PRELOAD="$RUNTIME$LIB" "$@"
 }
 same() { # WANT GOT
 	[ "$1" = "$2" ] || fail "expected: $1
@@ -52,19 +60,20 @@ counter() { # NAME FILE
 
 # ------------------------------------------------------------ 19: who takes the frames, who wakes
 
-# One thread: at most one switch a round trip. With others asleep beside it the kernel may elect one of them, which
-# then wakes the right one: at most two. The helper thread takes next to nothing in either case.
+# One thread: at most one switch a round trip. With others asleep beside it the kernel may elect one of them for a
+# frame, and the two may meet at the lock: a few, however many they are (a herd of sixteen would make seventeen). The
+# helper thread takes next to nothing in either case.
 c_t19_counters() {
 	build pingpong
 	local others switches helper app
-	for others in 0 3; do
+	for others in 0 16; do
 		switches=$(UTCP_STATS=$WORK/stats ours ./pingpong 2000 $others) || fail "a round trip failed"
 		helper=$(counter RxFramesHelper stats)
 		app=$(counter RxFramesApp stats)
 		echo "$others silent threads: frames: $app by the application, $helper by the helper; $switches switches"
 		[ "$app" -ge 2000 ] || fail "the application's threads did not take the frames"
 		[ "$helper" -le 20 ] || fail "the helper steals frames from the threads that wait"
-		[ "$switches" -le $((others ? 4200 : 2200)) ] || fail "too many context switches a round trip"
+		[ "$switches" -le $((others ? 10000 : 2200)) ] || fail "too many context switches a round trip"
 	done
 }
 
@@ -73,6 +82,7 @@ switches() { # PID: the voluntary ones of all threads so far
 }
 
 c_t19_idle() {
+	without_runtime
 	build idle
 	local how pid real before after quiet
 	for how in recv poll epoll sleep; do
@@ -104,7 +114,7 @@ want_echo='in main 5'
 
 # A preloaded allocator whose first call may come before the loader is done with us, in both orders.
 c_t21_jemalloc() {
-	[ -z "$RUNTIME" ] || return 0 # two allocators in one process
+	without_runtime
 	local je
 	je=$(ldconfig -p | awk '/libjemalloc\.so\.2/ { print $NF; exit }')
 	[ -n "$je" ] || fail "libjemalloc2 is not installed"
@@ -114,7 +124,7 @@ c_t21_jemalloc() {
 }
 
 c_t21_asan() {
-	[ -z "$RUNTIME" ] || return 0
+	without_runtime
 	local asan
 	asan=$(gcc -print-file-name=libasan.so)
 	build echo echo_asan -fsanitize=address
@@ -131,7 +141,8 @@ in main 5'
 	same "$early" "$(ours ./early 2>&1)"
 	if command -v g++ >/dev/null; then
 		build echo echo.o -DPART -c
-		g++ -Wall -Wextra -pthread -o early++ "$here/traps/early.cc" echo.o || fail "early.cc does not compile"
+		# shellcheck disable=SC2086
+		g++ ${SAN:-} -Wall -Wextra -pthread -o early++ "$here/traps/early.cc" echo.o || fail "early.cc does not compile"
 		same "$early" "$(ours ./early++ 2>&1)"
 	fi
 }
@@ -147,6 +158,7 @@ in main 5' "$(ours ./uses 2>&1)"
 # ------------------------------------------------------------ 22: the application's own libev and libpcap
 
 c_t22_libev() {
+	[[ ${SAN:-} != *thread* ]] || exit 77 # it does not live through fork()
 	build libev_app libev_app -lev
 	same 'children 5, statuses 5, ticks yes, echoes yes, default loop ours' "$(ours ./libev_app 2>&1)"
 }
@@ -178,25 +190,29 @@ refused() {
 c_t23_no_capability() {
 	build require
 	if [ "$(id -u)" != 0 ] || ! setpriv --reuid=65534 --regid=65534 --clear-groups true 2>/dev/null; then
-		echo "nobody else to be: only root can be somebody without rights"
-		return 0
+		echo "only root can be somebody without rights"
+		exit 77
 	fi
 	cp "$LIB" lib.so
 	chmod 755 . lib.so
-	local nobody=(setpriv --reuid=65534 --regid=65534 --clear-groups --bounding-set=-all)
 	LIB=$WORK/lib.so
-	refused 'no permission|cannot be opened' ENETDOWN "${nobody[@]}" ./require connect "$KERNEL" 7000
-	UTCP_DEV=packet:utcp0 refused 'packet' ENETDOWN "${nobody[@]}" ./require connect "$KERNEL" 7000
+	BEFORE=(setpriv --reuid=65534 --regid=65534 --clear-groups --bounding-set=-all)
+	refused 'no permission|cannot be opened' ENETDOWN ./require connect "$KERNEL" 7000
+	UTCP_DEV=packet:utcp0 refused 'packet' ENETDOWN ./require connect "$KERNEL" 7000
 }
 
 c_t23_ulimit() {
+	without_runtime
 	build require
 	local -x UTCP_STACK=none # limits meet who makes a stack, not who enters one
 	# shellcheck disable=SC2016 # that bash expands
-	local with='ulimit "$1" "$2"; shift 2; exec "$@"'
-	refused 'ulimit -f' ENETDOWN bash -c "$with" - -f 1 ./require connect "$KERNEL" 7000
-	refused 'ulimit -n' ENETDOWN bash -c "$with" - -n 5 ./require connect "$KERNEL" 7000
-	[ -n "$RUNTIME" ] || refused 'ulimit -v' ENETDOWN bash -c "$with" - -v 9000 ./require connect "$KERNEL" 7000
+	local with=(bash -c 'ulimit "$1" "$2"; shift 2; exec "$@"' -)
+	BEFORE=("${with[@]}" -f 1)
+	refused 'ulimit -f' ENETDOWN ./require connect "$KERNEL" 7000
+	BEFORE=("${with[@]}" -n 5)
+	refused 'ulimit -n' ENETDOWN ./require connect "$KERNEL" 7000
+	BEFORE=("${with[@]}" -v 9000)
+	refused 'ulimit -v' ENETDOWN ./require connect "$KERNEL" 7000
 }
 
 # ------------------------------------------------------------ 28: no silent fallback
@@ -211,7 +227,8 @@ c_t28_require() {
 			shift
 		done
 		shift
-		got=$(ours env "${with[@]}" ./require "$@" 2>err)
+		BEFORE=(env "${with[@]}")
+		got=$(ours ./require "$@" 2>err)
 		echo "${with[*]} $*: $got; $(cat err)"
 		same "$want" "$got"
 		same "$lines" "$(grep -c '^utcp: ' err)"
@@ -239,11 +256,17 @@ parent 1' 0 -- fork "$KERNEL" 7000
 
 # ------------------------------------------------------------ 29: what loading costs
 
+# counted COMMAND: its system calls without the library and with it.
+counted() {
+	./count - "$1" >plain || fail "$1 fails"
+	./count "$LIB" "$1" >loaded || fail "$1 fails with the library"
+}
+
 # Nothing is made before the first stack socket. Loading itself: to find, map and protect one library, and no more.
 c_t29_load() {
+	without_runtime
 	build count
-	[ -z "$RUNTIME" ] || return 0
-	./count - /bin/true >plain && ./count "$LIB" /bin/true >loaded || fail "/bin/true fails"
+	counted /bin/true
 	local name n more
 	for name in socket clone clone3 memfd_create epoll_create1 timerfd_create eventfd2 rt_sigaction ioctl fcntl write futex; do
 		same "$name $(counter $name plain)" "$name $(counter $name loaded)"
@@ -256,19 +279,21 @@ c_t29_load() {
 }
 
 c_t29_kernel_only() {
+	without_runtime
 	build count
 	build kernel_only
-	[ -z "$RUNTIME" ] || return 0
 	# What loading alone takes is known from /bin/true.
-	./count - /bin/true >plain && ./count "$LIB" /bin/true >loaded || fail "/bin/true fails"
+	counted /bin/true
 	local load name
 	load=$(($(counter all loaded) - $(counter all plain)))
-	./count - ./kernel_only >plain && ./count "$LIB" ./kernel_only >loaded || fail "the program fails"
-	for name in socket clone clone3 memfd_create epoll_create1 timerfd_create eventfd2 rt_sigaction getpid ioctl fcntl write futex prctl; do
+	counted ./kernel_only
+	for name in socket clone clone3 memfd_create epoll_create1 timerfd_create eventfd2 rt_sigaction getpid ioctl fcntl write prctl; do
 		same "$name $(counter $name plain)" "$name $(counter $name loaded)"
 	done
-	echo "$(counter all plain) system calls, with the library $(counter all loaded), of which $load for loading"
-	[ $(($(counter all loaded) - $(counter all plain))) -le $((load + 2)) ] ||
+	# Whether two threads meet at a futex is chance.
+	local without=$(($(counter all plain) - $(counter futex plain))) ours=$(($(counter all loaded) - $(counter futex loaded)))
+	echo "$without system calls, with the library $ours, of which $load for loading"
+	[ $((ours - without)) -le $((load + 2)) ] ||
 		fail "calls on kernel descriptors cost more system calls"
 }
 
@@ -335,7 +360,11 @@ passed=0 failed=0
 [ $# -gt 0 ] || mapfile -t all < <(sed -n 's/^c_\(t[0-9]*[a-z_0-9]*\)() {$/\1/p' "$here/traps.sh")
 [ $# -gt 0 ] || set -- "${all[@]}"
 for name in "$@"; do
-	if (c_"$name") >"$name.log" 2>&1 </dev/null 3>&-; then
+	(c_"$name") >"$name.log" 2>&1 </dev/null 3>&-
+	status=$?
+	if [ $status = 77 ]; then
+		printf '  --    traps/%s (does not apply: a sanitizer, or no root)\n' "$name"
+	elif [ $status = 0 ]; then
 		passed=$((passed + 1))
 		printf '  ok    traps/%s\n' "$name"
 		[ -z "${VERBOSE:-}" ] || sed 's/^/          /' "$name.log"

@@ -231,7 +231,7 @@ TEST(ip_lengths,
      "requirements 3 (IP length inconsistency), Ripple20: every disagreement of lengths is dropped")
 {
 	struct peer *p = peer_listen();
-	uint8_t frame[300];
+	uint8_t frame[300] = {0};
 
 	for (int ihl = 0; ihl < 16; ihl++)
 		for (uint32_t total = 0; total < 60; total++) {

@@ -145,8 +145,10 @@ static void bad_configuration(void)
 static void disk_full(void)
 {
 	struct netio_config c = config();
+	struct endpoint local = {.addr = ipaddr_v4(0, 0, 0, 0)}, remote = {.port = 80};
 	struct rlimit old, small;
-	struct netio *n;
+	struct stack_cx *cx;
+	struct netio *n, *other;
 
 	/* The region is a file too: let it have its size, and fail the second block of the capture. */
 	CHECK_EQ(getrlimit(RLIMIT_FSIZE, &old), 0);
@@ -157,12 +159,22 @@ static void disk_full(void)
 	CHECK_EQ(reports, 1);
 	memcpy(c.pcap_path, path, sizeof path);
 	n = kit_attach("mem:full", &c);
-	CHECK_FATAL(n != NULL);
+	c.pcap_path[0] = 0;
+	other = kit_attach("mem:full", &c); /* somebody must take the frame */
+	CHECK_FATAL(n && other);
 	small = old;
 	small.rlim_cur = 10;
 	CHECK_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
-	netio_capture_flush(n); /* the file header alone is longer */
+	/* Beyond the limit: the ARP request of a connection attempt. */
+	cx = netio_enter(n);
+	remote.addr = stack_configuration(cx)->addr;
+	remote.addr.b[15] ^= 3;
+	CHECK_EQ(sock_connect(cx, sock_create(cx), &local, &remote), -EINPROGRESS);
+	netio_leave(n);
+	netio_capture_flush(n);
+	CHECK_EQ(reports, 2);
 	netio_detach(n);
+	netio_detach(other);
 	CHECK_EQ(setrlimit(RLIMIT_FSIZE, &old), 0);
 	netio_set_report(NULL);
 	unlink(path);

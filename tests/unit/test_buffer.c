@@ -108,7 +108,39 @@ static void test_cap(void)
 	testcx_close(&t);
 }
 
+static int refuse(struct stack_cx *cx, uint64_t bytes)
+{
+	(void)cx;
+	(void)bytes;
+	return -ENOMEM;
+}
+
+/* A region that cannot grow is a lower cap: what becomes free serves empty queues, whatever size it had. */
+static void test_refused(void)
+{
+	struct buffer a = {0}, b = {0};
+	uint64_t got, more;
+
+	testcx_start(&t);
+	t.cx.grow = refuse;
+	got = buffer_append_flat(&t.cx, &a, 9, model, MODEL_BYTES);
+	while ((more = buffer_append_flat(&t.cx, &a, 9, model, MODEL_BYTES)) > 0)
+		got += more;
+	CHECK_GT(got, 100000);
+	CHECK_LT(stack_of(&t.cx)->mem_limit, stack_buffer_bytes(&t.cx));
+	CHECK_EQ(buffer_append_flat(&t.cx, &b, 9, model, 600), 0);
+	buffer_consume(&t.cx, &a, got / 16);
+	CHECK_EQ(buffer_append_flat(&t.cx, &a, 9, model, 100000), 0);
+	CHECK_GE(buffer_append_flat(&t.cx, &b, 9, model, 600), 512);
+	buffer_clear(&t.cx, &a);
+	CHECK_EQ(buffer_append_flat(&t.cx, &b, 9, model, 100000), 100000);
+	buffer_clear(&t.cx, &b);
+	CHECK_EQ(stack_buffer_bytes(&t.cx), 0);
+	testcx_close(&t);
+}
+
 CHECK_MAIN("buffer", {"random appends, reads and consumption equal a flat model", test_random},
 	   {"a super-segment is gathered from few pieces", test_bulk_pieces},
 	   {"an idle connection's first bytes cost 576 bytes", test_small_is_small},
-	   {"the stack-wide cap holds, and an empty queue is entitled to one small chunk", test_cap})
+	   {"the stack-wide cap holds, and an empty queue is entitled to one small chunk", test_cap},
+	   {"a region that cannot grow becomes a lower cap", test_refused})

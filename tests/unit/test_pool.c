@@ -174,7 +174,39 @@ static void test_random(void)
 	testcx_close(&t);
 }
 
+/* Design D2: free chunks go back to the system, but for some; each once; and are used again, last. */
+static void test_trim(void)
+{
+	ref chunk[40];
+	uint64_t at, len;
+	int offered = 0;
+
+	testcx_config(&t);
+	CHECK_FATAL(testcx_open(&t) == 0);
+	for (int i = 0; i < 40; i++)
+		chunk[i] = pool_alloc(&t.cx, POOL_CHUNK, REF_NONE);
+	CHECK(!pool_trim(&t.cx, 0, &at, &len)); /* all are live */
+	for (int i = 0; i < 40; i++)
+		pool_free(&t.cx, POOL_CHUNK, chunk[i]);
+	while (offered < 100 && pool_trim(&t.cx, 10, &at, &len)) {
+		CHECK_EQ(at % POOL_PAGE_BYTES, 0);
+		CHECK_EQ(len, 16384 - POOL_PAGE_BYTES);
+		CHECK_LE(at + len, t.cx.limit);
+		memset(t.cx.base + at, 0xee, len); /* whatever a hole reads as */
+		CHECK(pool_verify(&t.cx) == NULL);
+		offered++;
+	}
+	CHECK_EQ(offered, 30);
+	for (int i = 0; i < 40; i++) {
+		chunk[i] = pool_alloc(&t.cx, POOL_CHUNK, REF_NONE);
+		CHECK(pool_valid(&t.cx, POOL_CHUNK, chunk[i]));
+	}
+	CHECK_EQ(pool_live(&t.cx, POOL_CHUNK), 40);
+	CHECK(pool_verify(&t.cx) == NULL);
+	testcx_close(&t);
+}
+
 CHECK_MAIN("pool", {"allocate, free, allocate again", test_alloc_free}, {"objects are zeroed", test_zeroed},
 	   {"only live objects are valid", test_valid}, {"every live object, in address order", test_next},
 	   {"growth that is refused", test_refused_growth}, {"the extent map grows", test_map_growth},
-	   {"20000 random operations", test_random})
+	   {"20000 random operations", test_random}, {"spare chunks are offered once", test_trim})

@@ -43,6 +43,30 @@ static void test_exhaustion(void)
 	testcx_close(&t);
 }
 
+/* RFC 6191, RFC 9293 MAY-2: before it says "no port", one whose TIME-WAIT timestamps have outgrown. */
+static void test_time_wait_last(void)
+{
+	struct timewait *w;
+	uint16_t port;
+
+	start(40000, 40001);
+	t.cx.now = 100 * NS_PER_S;
+	occupy(40000, &remote);
+	w = pool_at(&t.cx, pool_alloc(&t.cx, POOL_TIMEWAIT, REF_NONE));
+	w->local = (struct endpoint){t.config.addr, 40001};
+	w->remote = remote;
+	w->ts_recent_age = t.cx.now;
+	w->ts_ok = true;
+	CHECK_EQ(demux_insert_timewait(&t.cx, w), 0);
+	CHECK_EQ(port_choose(&t.cx, &t.config.addr, &remote, &port), -EADDRNOTAVAIL);
+	t.cx.now += NS_PER_S;
+	CHECK_EQ(port_choose(&t.cx, &t.config.addr, &remote, &port), 0);
+	CHECK_EQ(port, 40001);
+	w->ts_ok = false;
+	CHECK_EQ(port_choose(&t.cx, &t.config.addr, &remote, &port), -EADDRNOTAVAIL);
+	testcx_close(&t);
+}
+
 static void test_one_port(void)
 {
 	uint16_t port = 0;
@@ -109,6 +133,7 @@ static void test_late_reuse(void)
 }
 
 CHECK_MAIN("ports", {"every port once, then EADDRNOTAVAIL", test_exhaustion},
+	   {"RFC 6191: a port in TIME-WAIT comes last", test_time_wait_last},
 	   {"a range of one", test_one_port}, {"a listener's port is spared", test_listener_spared},
 	   {"RFC 6056 3.1: unpredictable across destinations", test_unpredictable},
 	   {"RFC 6056 2.2: late reuse for one destination", test_late_reuse})

@@ -10,13 +10,16 @@ namespace
 {
 struct connected {
 	int good;
-	connected() : good(echo_works()) {}
+	connected() : good(echo_works())
+	{
+	}
 };
 connected object;
 } // namespace
 
 int main()
 {
-	std::printf("before main %d\nin main %d\n", object.good, echo_works());
+	std::printf("before main %d\n", object.good);
+	std::printf("in main %d\n", echo_works());
 	return 0;
 }
