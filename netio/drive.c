@@ -439,8 +439,8 @@ static struct netio *netio_new(void)
 	struct netio *n = pages_alloc(sizeof *n);
 
 	if (n)
-		n->timer_fd = n->region.fd = n->dev.fd = n->post_fd = n->keeper_fd = n->forking.line =
-		    n->rendezvous_fd = n->dev.claim_fd = -1;
+		n->timer_fd = n->region.fd = n->dev.fd = n->dev.claim_fd = n->post_fd = n->keeper_fd =
+		    n->forking.line = n->rendezvous_fd = -1;
 	return n;
 }
 
@@ -477,6 +477,7 @@ int netio_adopt(const struct attach_message *m, const int fd[ATTACH_FDS], struct
 		n->dev.ops = device_kinds[m->device_kind];
 		n->dev.tx_scratch = scratch;
 		n->dev.mem = NULL;
+		n->dev.claim_fd = -1; /* the maker's; who enters by the name needs none */
 		n->dev.fd = -1;
 		memcpy(n->device_name, m->device_name, sizeof n->device_name);
 		err = fds_keep(fd[1], &n->dev.fd);

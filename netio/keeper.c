@@ -562,7 +562,8 @@ static void run(struct keeper *k)
 			else if (k->lines[ev[i].data.u64].fd >= 0)
 				line_read(k, &k->lines[ev[i].data.u64]);
 		}
-		if (drive && k->armed) {
+		/* Not if a driver has started meanwhile: it has been told, too, and may be capturing. */
+		if (drive && k->armed && !__atomic_load_n(&k->n->region.head->drivers, __ATOMIC_RELAXED)) {
 			netio_enter(k->n);
 			netio_drive(k->n, &k->n->cx);
 			netio_leave(k->n);
