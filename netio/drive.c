@@ -473,7 +473,6 @@ int netio_adopt(const struct attach_message *m, const int fd[ATTACH_FDS], struct
 		uint8_t *scratch = n->dev.tx_scratch;
 
 		n->dev = m->device;
-		n->dev.claim_fd = -1; /* whoever made the stack holds it */
 		n->dev.ops = device_kinds[m->device_kind];
 		n->dev.tx_scratch = scratch;
 		n->dev.mem = NULL;
