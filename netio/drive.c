@@ -185,8 +185,8 @@ static int burst_limit(struct netio *n)
 	return BURST_MAX;
 }
 
-/* *more: stopped by a limit, not by an empty queue. */
-static int receive_burst(struct netio *n, struct stack_cx *cx, bool *more)
+/* Notes in n->left what it left behind because of a limit. */
+static int receive_burst(struct netio *n, struct stack_cx *cx)
 {
 	struct device_rx rx;
 	int limit = burst_limit(n), taken = 0, r = 0;
@@ -208,27 +208,38 @@ static int receive_burst(struct netio *n, struct stack_cx *cx, bool *more)
 		n->busy--;
 	if (r < 0)
 		device_failed(n, r);
-	*more = r > 0 && limit == BURST_MAX;
+	if (r <= 0)
+		n->left = false;
+	else if (limit == BURST_MAX)
+		n->left = true;
+	if (netio_in_driver())
+		n->count.rx_helper += (uint64_t)taken;
+	else
+		n->count.rx_app += (uint64_t)taken;
+	return taken;
+}
+
+/* What a burst has left, if others sleep beside it: nobody else may have been told of it. */
+static int receive_rest(struct netio *n, struct stack_cx *cx)
+{
+	int taken = 0;
+
+	while (n->left && taken < QUEUE_MAX && atomic_load(&n->region.head->waiters) > 0) {
+		stack_flush(cx);
+		taken += receive_burst(n, cx);
+	}
 	return taken;
 }
 
 int netio_drive(struct netio *n, struct stack_cx *cx)
 {
-	bool more;
-	int taken = receive_burst(n, cx, &more);
+	int taken = receive_burst(n, cx);
 
-	/* More than a burst, and others sleep beside it: nobody else may have been told. */
-	while (more && taken < QUEUE_MAX && atomic_load(&n->region.head->waiters) > 0) {
-		stack_flush(cx);
-		taken += receive_burst(n, cx, &more);
-	}
-
+	taken += receive_rest(n, cx);
 	n->count.drives++;
-	if (netio_in_driver()) {
-		n->count.rx_helper += (uint64_t)taken;
-	} else {
-		n->count.rx_app += (uint64_t)taken;
+	if (!netio_in_driver()) {
 		_Atomic uint64_t *activity = &n->region.head->activity;
+
 		atomic_store_explicit(activity, atomic_load_explicit(activity, memory_order_relaxed) + 1,
 				      memory_order_relaxed);
 	}
@@ -271,6 +282,10 @@ void netio_leave(struct netio *n)
 	struct ring_list rings;
 	bool wake_driver;
 
+	/* Who published after the drive sleeps beside what it left, and the kernel's word may have gone to
+	 * another. */
+	if (n->left)
+		receive_rest(n, cx);
 	stack_flush(cx);
 	ready_deliver(n, cx);
 	if (n->recheck_count)

@@ -162,6 +162,7 @@ struct netio {
 	uint8_t *rx_buf;
 	uint32_t looks; /* drives since the queue was last read to its end (drive.c) */
 	uint32_t busy;	/* drives left that read it to its end */
+	bool left;	/* the last burst ended at its limit: frames may be queued that no sleeper knows of */
 };
 
 /* ready.c: hand the core's edges to the watchers; lock held. */

@@ -8,11 +8,12 @@
  *     dN  wait N ms            wTEXT  write TEXT          zN  write N zero bytes
  *     rN  read N bytes         e      echo until the end  s   swallow until the end
  *     f   FIN                  x      reset               cPORT  connect to the client's
- *                                                         PORT, the rest runs there
+ *     o   run off CPU 0                                          PORT, the rest runs there
  */
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -80,6 +81,17 @@ static int call_back(int fd, int port)
 	return back;
 }
 
+/* Where CPU 0 is all there is, stay. */
+static void off_cpu_0(void)
+{
+	cpu_set_t s;
+
+	if (pthread_getaffinity_np(pthread_self(), sizeof s, &s))
+		return;
+	CPU_CLR(0, &s);
+	pthread_setaffinity_np(pthread_self(), sizeof s, &s);
+}
+
 static int reset(int fd)
 {
 	struct linger l = {1, 0};
@@ -117,6 +129,9 @@ static int run(int fd, char *script)
 			break;
 		case 'f':
 			shutdown(fd, SHUT_WR);
+			break;
+		case 'o':
+			off_cpu_0();
 			break;
 		case 'x':
 			return reset(fd);

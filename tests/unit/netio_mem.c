@@ -86,6 +86,9 @@ static void bulk_both_ways(void)
 	int64_t r;
 
 	CHECK_FATAL(pair_up(&p, "mem:bulk"));
+	/* The server closes with megabytes still to send, and ends: the rest is its driver's work. */
+	CHECK_EQ(netio_start_driver(p.a), 0);
+	CHECK_EQ(netio_start_driver(p.b), 0);
 	pthread_create(&server, NULL, echo_server, &p);
 	CHECK_FATAL(kit_connect(&k, p.a, ipaddr_v4(10, 77, 0, 2), 80));
 	pthread_create(&sender, NULL, send_all, &s);
@@ -110,6 +113,97 @@ static void bulk_both_ways(void)
 	CHECK_GE(s.result, 0);
 	kit_close(&k);
 	waitset_destroy(reader.ws);
+	pair_down(&p);
+}
+
+static void step(struct netio *n)
+{
+	struct stack_cx *cx = netio_enter(n);
+
+	netio_drive(n, cx);
+	netio_leave(n);
+}
+
+/* A connection made without a driver and without sleeping. */
+static bool connect_by_hand(struct pair *p, ref *client, ref *server)
+{
+	struct endpoint local = {.addr = ipaddr_v4(0, 0, 0, 0)};
+	struct endpoint remote = {.addr = ipaddr_v4(10, 77, 0, 2), .port = 80};
+	struct stack_cx *cx = netio_enter(p->a);
+
+	*client = sock_create(cx);
+	*server = REF_NONE;
+	sock_connect(cx, *client, &local, &remote);
+	netio_leave(p->a);
+	for (int i = 0; i < 20 && !*server; i++) {
+		step(p->a);
+		step(p->b);
+		cx = netio_enter(p->b);
+		*server = sock_accept(cx, p->listener);
+		netio_leave(p->b);
+	}
+	return *server != REF_NONE;
+}
+
+/* Sleeps until the device elects it, and takes its burst only when it may. */
+struct elected {
+	struct kit_sock *k;
+	_Atomic bool may_drive;
+};
+
+static void *elected_thread(void *arg)
+{
+	struct elected *e = arg;
+	struct kit_sock *k = e->k;
+	struct stack_cx *cx = netio_enter(k->n);
+	struct wait_result r;
+
+	waitset_publish(k->ws, cx);
+	netio_leave(k->n);
+	waitset_block(k->ws, netio_now() + 10 * NS_PER_S, NULL, &r);
+	while (!e->may_drive)
+		usleep(1000);
+	cx = netio_enter(k->n);
+	waitset_withdraw(k->ws, cx);
+	netio_drive(k->n, cx);
+	netio_leave(k->n);
+	return NULL;
+}
+
+/*
+ * Design D3.2: the one thread that was told of the queue took a burst of it and left; another takes the next
+ * burst, finds nothing for itself and goes to sleep. What it waits for is still queued, and no frame follows.
+ */
+static void left_behind(void)
+{
+	enum { COUNT = 200 };
+	ref client[COUNT], server[COUNT];
+	struct kit_sock first, last;
+	struct elected e = {.k = &first};
+	struct pair p;
+	pthread_t t;
+	char c = 'x';
+
+	CHECK_FATAL(pair_up(&p, "mem:left"));
+	for (int i = 0; i < COUNT; i++)
+		CHECK_FATAL(connect_by_hand(&p, &client[i], &server[i]));
+	CHECK_FATAL(kit_watch(&first, p.a, client[0]) && kit_watch(&last, p.a, client[COUNT - 1]));
+	pthread_create(&t, NULL, elected_thread, &e);
+	usleep(50000); /* it sleeps now; if not, both sets are told and there is nothing to see */
+	for (int i = 0; i < COUNT; i++) {
+		struct iovec v = {&c, 1};
+		struct stack_cx *cx = netio_enter(p.b);
+
+		CHECK_EQ(sock_send(cx, server[i], &v, 1, 0), 1);
+		netio_leave(p.b);
+	}
+	e.may_drive = true;
+	pthread_join(t, NULL);
+	c = 0;
+	CHECK_EQ(kit_recv(&last, &c, 1), 1);
+	CHECK_EQ(c, 'x');
+	kit_close(&first);
+	kit_close(&last);
 	pair_down(&p);
 }
 
@@ -195,9 +289,14 @@ static void idle_is_idle(void)
 	CHECK_FATAL(kit_connect(&client, p.a, ipaddr_v4(10, 77, 0, 2), 80));
 	CHECK_FATAL(kit_accept(&p.at_listener, &server));
 	usleep(1200000); /* delayed ACKs and a lazily set timer run out */
-	netio_counters(p.a, &before);
-	usleep(500000);
-	netio_counters(p.a, &after);
+	/* On a busy machine the thread that they woke may get its turn later: two more looks. */
+	for (int i = 0; i < 3; i++) {
+		netio_counters(p.a, &before);
+		usleep(500000);
+		netio_counters(p.a, &after);
+		if (after.helper_wakeups == before.helper_wakeups && after.drives == before.drives)
+			break;
+	}
 	CHECK_EQ(after.helper_wakeups - before.helper_wakeups, 0);
 	CHECK_EQ(after.drives - before.drives, 0);
 	kit_close(&client);
@@ -206,6 +305,7 @@ static void idle_is_idle(void)
 }
 
 CHECK_MAIN("netio_mem", {"8 MB echoed between two stacks arrives byte-exact", bulk_both_ways},
+	   {"D3.2: nothing is left in the queue beside a thread that goes to sleep", left_behind},
 	   {"200 connections of one process: data, then FIN", many_connections},
 	   {"D3.5: the driver takes frames when no application thread is there", driver_answers},
 	   {"D3.5: no wake-ups while nothing happens", idle_is_idle})
