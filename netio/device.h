@@ -13,10 +13,12 @@
 
 /*
  * A receive buffer: RX_OFFSET bytes of room, then the frame, so that a
- * virtio_net_hdr read in front of it and a synthetic Ethernet header fit, and
- * the IP header (14 bytes into the frame) is aligned to 4.
+ * virtio_net_hdr read in front of it and a synthetic Ethernet header fit, the
+ * IP header (14 bytes into the frame) is aligned to 4, and the payload of a TCP
+ * segment with timestamps (66 bytes into it) starts a cache line: it is copied
+ * in and out once more, 1 to 2 % of a bulk transfer's CPU.
  */
-#define RX_OFFSET   50u
+#define RX_OFFSET   62u
 #define RX_BUF_SIZE (RX_OFFSET + FRAME_LEN_MAX + 64u)
 
 struct device_rx {
