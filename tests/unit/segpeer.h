@@ -22,9 +22,9 @@ static struct endpoint peer_end(uint16_t port)
 	return (struct endpoint){ipaddr_v4(10, 0, 0, 1), port};
 }
 
-/* Deliver a segment from peer:4000 to us:port, then flush. */
-__attribute__((unused)) static void deliver_from(uint16_t from, uint16_t port, uint8_t flags, uint32_t seq,
-						 uint32_t ack, uint32_t len)
+/* A segment from peer:from to us:port; a SYN comes with an MSS option. */
+static struct segment segment_from(uint16_t from, uint16_t port, uint8_t flags, uint32_t seq, uint32_t ack,
+				   uint32_t len)
 {
 	struct segment s = {.src = peer_end(from),
 			    .dst = our_end(port),
@@ -35,21 +35,23 @@ __attribute__((unused)) static void deliver_from(uint16_t from, uint16_t port, u
 			    .wnd = 65535,
 			    .flags = flags,
 			    .data = peer_bytes};
-	struct demux_result r = demux_find(&t.cx, &s.dst, &s.src);
 
 	if (flags & TH_SYN) {
 		s.has_mss = true;
 		s.mss = 1460;
 	}
-	if (r.kind == DEMUX_TCB)
-		segment_arrives(&t.cx, tcb_at(&t.cx, r.r), &s);
-	else if (r.kind == DEMUX_LISTENER)
-		listen_segment(&t.cx, tcb_at(&t.cx, r.r), &s);
-	else if (r.kind == DEMUX_TIMEWAIT)
-		timewait_segment(&t.cx, pool_at(&t.cx, r.r), &s);
-	else
-		output_rst_for(&t.cx, &s);
+	return s;
+}
+/* Deliver it where it belongs, then flush. */
+static void deliver_segment(struct segment s)
+{
+	tcp_dispatch(&t.cx, &s);
 	stack_flush(&t.cx);
+}
+__attribute__((unused)) static void deliver_from(uint16_t from, uint16_t port, uint8_t flags, uint32_t seq,
+						 uint32_t ack, uint32_t len)
+{
+	deliver_segment(segment_from(from, port, flags, seq, ack, len));
 }
 __attribute__((unused)) static void deliver(uint8_t flags, uint32_t seq, uint32_t ack, uint32_t len)
 {
@@ -93,18 +95,31 @@ __attribute__((unused)) static ref listener(int backlog)
 	return s;
 }
 
-/* An accepted connection peer:4000 -> us:80; the peer's next number is 5001, *iss + 1 is our next. */
-__attribute__((unused)) static ref accepted(uint32_t *iss)
+/* An accepted connection peer:4000 -> us:80; the peer's next number is peer_isn + 1, *iss + 1 is our next. */
+__attribute__((unused)) static ref accepted_at(uint32_t peer_isn, uint32_t *iss)
 {
 	ref l = listener(5);
 
-	deliver(TH_SYN, 5000, 0, 0);
+	deliver(TH_SYN, peer_isn, 0, 0);
 	*iss = heard().seq.v;
-	deliver(TH_ACK, 5001, *iss + 1, 0);
+	deliver(TH_ACK, peer_isn + 1, *iss + 1, 0);
 	ref s = sock_accept(&t.cx, l);
 	CHECK_FATAL(s != REF_NONE);
 	testcx_forget(&t);
 	return s;
+}
+__attribute__((unused)) static ref accepted(uint32_t *iss)
+{
+	return accepted_at(5000, iss);
+}
+/* start(), at the moment when the ISN of accepted() is iss: the ISN's clock ticks every 4 us (RFC
+ * 9293 3.4.1). */
+__attribute__((unused)) static void start_with_isn(uint32_t iss)
+{
+	testcx_start(&t);
+	struct endpoint local = our_end(80), remote = peer_end(4000);
+	t.cx.now += (iss - isn_choose(&t.cx, &local, &remote).v) * (4 * NS_PER_US);
+	testcx_meet_peer(&t);
 }
 
 /* An active connection from us:port; the same numbers. */
@@ -123,6 +138,10 @@ __attribute__((unused)) static ref connected(uint32_t *iss, uint16_t *port)
 	return s;
 }
 
+__attribute__((unused)) static struct tcb *tcb_of(ref s)
+{
+	return tcb_at(&t.cx, s);
+}
 __attribute__((unused)) static enum tcp_state state_at(ref s)
 {
 	return (enum tcp_state)tcb_at(&t.cx, s)->state;
