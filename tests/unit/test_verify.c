@@ -191,6 +191,34 @@ static void test_timers(void)
 	       "timer: a deadline of a socket is not in the heap");
 }
 
+static const char *while_sending;
+
+static int look_inside(struct stack_cx *cx, const struct frame_tx *f)
+{
+	(void)f;
+	while_sending = stack_verify(cx);
+	return 0;
+}
+
+/* A process may die while a timer's handler sends: the socket's other timers must be in the heap then. */
+static void test_timer_handler(void)
+{
+	uint32_t iss;
+
+	start();
+	ref s = accepted(&iss);
+	CHECK_EQ(sock_set_option(&t.cx, s, SOCK_OPT_KEEPALIVE, 1), 0);
+	CHECK_EQ(sock_set_option(&t.cx, s, SOCK_OPT_QUICKACK, 0), 0);
+	deliver(TH_ACK, 5001, iss + 1, 10);
+	CHECK(tcb_at(&t.cx, s)->timer[TIMER_DELACK] != NSEC_NEVER);
+	while_sending = "nothing was sent";
+	t.cx.tx = look_inside;
+	t.cx.now = stack_deadline(&t.cx);
+	stack_advance(&t.cx);
+	CHECK_MSG(!while_sending, "%s", while_sending ? while_sending : "");
+	finish();
+}
+
 static void test_owners(void)
 {
 	BROKEN(chunk_at(&t.cx, w.o->rcvbuf.first)->head.owner = REF_NONE,
@@ -255,6 +283,7 @@ static void test_accounts(void)
 CHECK_MAIN("verify", {"a region of another build", test_region}, {"the walks of other files", test_walks},
 	   {"the list of edges", test_edges}, {"the list for output", test_output},
 	   {"the list of TIME-WAITs", test_timewait}, {"the heap of timers", test_timers},
+	   {"a timer's handler loses no other deadline", test_timer_handler},
 	   {"owners of memory", test_owners}, {"buffers", test_buffers}, {"a listener's queues", test_queues},
 	   {"RFC 9293 3.3.1: states and sequence variables", test_tcbs},
 	   {"the accounts of the stack", test_accounts})
