@@ -97,14 +97,13 @@ static int set_cc(struct stack_cx *cx, struct tcb *t, int value)
 	return 0;
 }
 
-/* The bit 1 alone keeps quick mode; 0 turns it off; other even values ask for one ACK now. */
+/* 0 turns quick mode off, else it is on; an even value that found an ACK to send turns it off after that. */
 static void set_quickack(struct stack_cx *cx, struct tcb *t, int value)
 {
 	t->pingpong = !value;
-	if (!value || (t->state != TCPS_ESTABLISHED && t->state != TCPS_CLOSE_WAIT))
+	if (!value || !t->ack_pending || (t->state != TCPS_ESTABLISHED && t->state != TCPS_CLOSE_WAIT))
 		return;
-	if (t->ack_pending)
-		output_ack(cx, t);
+	output_ack(cx, t);
 	if (!(value & 1))
 		t->pingpong = true;
 }

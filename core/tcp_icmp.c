@@ -10,9 +10,10 @@
  */
 #include "core/send.h"
 
+/* RFC 5927 4.1: SND.UNA =< SEG.SEQ < SND.NXT. A SYN in flight is ISS alone; a bare ACK's number is not. */
 static bool quote_in_flight(const struct tcb *t, seq32 seq)
 {
-	return seq_geq(seq, t->snd_una) && seq_leq(seq, t->snd_max) && snd_outstanding(t);
+	return seq_geq(seq, t->snd_una) && seq_lt(seq, t->snd_nxt);
 }
 
 static void lower_path_mtu(struct stack_cx *cx, struct tcb *t, uint32_t mtu)

@@ -228,12 +228,21 @@ static void timer_dispatch(struct stack_cx *cx, struct tcb *t, enum tcb_timer wh
 	}
 }
 
-/* The node of this TCB was taken out of the heap: run what is due, put it back. A handler may free the TCB.
+/*
+ * The node of this TCB was taken out of the heap: run what is due, put it back. A handler may free the TCB.
+ * It goes back for what is not due before the handlers run: if the process dies in one (they send), no other
+ * deadline is lost, and stack_verify() finds a sound heap.
  */
 static void timer_run_tcb(struct stack_cx *cx, ref r)
 {
 	struct tcb *t = tcb_at(cx, r);
+	nsec later = NSEC_NEVER;
 
+	for (unsigned i = 0; i < TIMER_COUNT; i++)
+		if (t->timer[i] > cx->now)
+			later = MIN_OF(later, t->timer[i]);
+	if (later != NSEC_NEVER)
+		heap_insert(cx, &t->node, r, later);
 	for (unsigned i = 0; i < TIMER_COUNT; i++) {
 		if (t->timer[i] > cx->now)
 			continue;

@@ -87,21 +87,53 @@ static const char *node_verify(struct stack_cx *cx, ref r, const struct timer_no
 	const struct timer_node *p = node_of(cx, before);
 	if (!p || !p->queued || (p->child != r && p->next != r))
 		return "timer: a node hangs from a dead one";
-	return p->child == r && p->deadline > n->deadline ? "timer: a child is due before its parent" : NULL;
+	return NULL;
+}
+
+/* None of a node's children, not only the first, is due before it. */
+static const char *children_verify(struct stack_cx *cx, const struct timer_node *n)
+{
+	uint32_t seen = 0,
+		 most = pool_live(cx, POOL_TCB) + pool_live(cx, POOL_TIMEWAIT) + pool_live(cx, POOL_NEIGH);
+	const struct timer_node *c;
+
+	for (ref r = n->queued ? n->child : REF_NONE; r; r = c->next) {
+		c = node_of(cx, r);
+		if (!c || !c->queued || ++seen > most)
+			return "timer: a child is not queued, or the children loop";
+		if (c->deadline < n->deadline)
+			return "timer: a child is due before its parent";
+	}
+	return NULL;
+}
+
+/* The node of a socket stands for the earliest of its timers: one that it does not cover would never fire. */
+static const char *deadlines_verify(struct stack_cx *cx)
+{
+	for (ref r = pool_next(cx, POOL_TCB, REF_NONE); r; r = pool_next(cx, POOL_TCB, r)) {
+		const struct tcb *t = tcb_at(cx, r);
+
+		for (unsigned i = 0; i < TIMER_COUNT; i++)
+			if (t->timer[i] != NSEC_NEVER && (!t->node.queued || t->node.deadline > t->timer[i]))
+				return "timer: a deadline of a socket is not in the heap";
+	}
+	return NULL;
 }
 
 static const char *timers_verify(struct stack_cx *cx)
 {
 	static const enum pool_class classes[] = {POOL_TCB, POOL_TIMEWAIT, POOL_NEIGH};
+	const char *broken = NULL;
 
-	for (size_t i = 0; i < ARRAY_LEN(classes); i++) {
-		for (ref r = pool_next(cx, classes[i], REF_NONE); r; r = pool_next(cx, classes[i], r)) {
-			const char *broken = node_verify(cx, r, node_of(cx, r));
-			if (broken)
-				return broken;
-		}
-	}
-	return NULL;
+	for (size_t i = 0; i < ARRAY_LEN(classes); i++)
+		for (ref r = pool_next(cx, classes[i], REF_NONE); !broken && r;
+		     r = pool_next(cx, classes[i], r))
+			broken = node_verify(cx, r, node_of(cx, r));
+	for (size_t i = 0; i < ARRAY_LEN(classes); i++)
+		for (ref r = pool_next(cx, classes[i], REF_NONE); !broken && r;
+		     r = pool_next(cx, classes[i], r))
+			broken = children_verify(cx, node_of(cx, r));
+	return broken ? broken : deadlines_verify(cx);
 }
 
 /* ------------------------------------------------------------------ memory */

@@ -1,0 +1,163 @@
+/* test_sndbuf.c - how much may be queued, and when poll(2) calls a socket writable: the boundaries. */
+#include "tests/unit/sendkit.h"
+
+static struct kit k;
+
+static void open_kit(void)
+{
+	kit_open(&k, KIT_TS | KIT_SACK, 60000, 1460, 10 * KIT_MS);
+}
+
+/* As if n octets were queued; nothing walks the queue here. */
+static void pretend_queued(uint64_t n)
+{
+	kit_tcb(&k)->sndbuf.end = kit_tcb(&k)->sndbuf.start + n;
+}
+
+static bool writable(void)
+{
+	return sndbuf_writable(&k.x.cx, kit_tcb(&k));
+}
+
+/* Linux's sk_stream_is_writeable(): what is free is at least half of what is queued. */
+static void a_third(void)
+{
+	open_kit();
+	kit_tcb(&k)->sndbuf_limit = 3000;
+	pretend_queued(0);
+	CHECK(writable());
+	pretend_queued(2000);
+	CHECK(writable());
+	pretend_queued(2002);
+	CHECK(!writable());
+	pretend_queued(3000);
+	CHECK(!writable());
+	pretend_queued(3001); /* the limit was lowered after the write */
+	CHECK(!writable());
+	pretend_queued((uint64_t)1 << 32);
+	CHECK(!writable());
+	pretend_queued(0);
+	kit_close(&k);
+}
+
+/* TCP_NOTSENT_LOWAT looks only at what was never sent. */
+static void notsent(void)
+{
+	open_kit();
+	struct tcb *t = kit_tcb(&k);
+
+	t->sndbuf_limit = 30000;
+	pretend_queued(1000);
+	t->notsent_lowat = 1000;
+	CHECK(!writable());
+	t->notsent_lowat = 1001;
+	CHECK(writable());
+	t->notsent_lowat = 1;
+	CHECK(!writable());
+	t->snd_nxt = t->snd_max = seq_add(t->snd_nxt, 1000); /* all of it left */
+	CHECK(writable());
+	t->snd_nxt = t->snd_max = t->snd_una;
+	pretend_queued(0);
+	kit_close(&k);
+}
+
+/* Only who met the limit is woken, once, and when it is worth it. */
+static void wake(void)
+{
+	uint32_t edges = 0;
+
+	open_kit();
+	struct tcb *t = kit_tcb(&k);
+	while (sock_next_edge(&k.x.cx, &edges))
+		;
+	sndbuf_wake(&k.x.cx, t);
+	CHECK_EQ(sock_next_edge(&k.x.cx, &edges), REF_NONE);
+	t->nospace = true;
+	t->sndbuf_limit = 3000;
+	pretend_queued(2002);
+	sndbuf_wake(&k.x.cx, t);
+	CHECK_EQ(sock_next_edge(&k.x.cx, &edges), REF_NONE);
+	CHECK(t->nospace);
+	pretend_queued(2000);
+	sndbuf_wake(&k.x.cx, t);
+	CHECK_EQ(sock_next_edge(&k.x.cx, &edges), k.sock);
+	CHECK_EQ(edges, SOCK_OUT);
+	CHECK(!t->nospace);
+	sndbuf_wake(&k.x.cx, t);
+	CHECK_EQ(sock_next_edge(&k.x.cx, &edges), REF_NONE);
+	pretend_queued(0);
+	kit_close(&k);
+}
+
+/* Twice the window, with Linux's overhead of 8/5; ten segments at least; up, never down. */
+static void tune(void)
+{
+	open_kit();
+	struct tcb *t = kit_tcb(&k);
+
+	t->sndbuf_limit = 1000;
+	t->cwnd = 1448;
+	sndbuf_tune(&k.x.cx, t);
+	CHECK_EQ(t->sndbuf_limit, 2 * 14480 * 8 / 5);
+	t->cwnd = 100000;
+	sndbuf_tune(&k.x.cx, t);
+	CHECK_EQ(t->sndbuf_limit, 320000);
+	t->cwnd = 50000;
+	sndbuf_tune(&k.x.cx, t);
+	CHECK_EQ(t->sndbuf_limit, 320000);
+	t->cwnd = CWND_MAX; /* no overflow on the way to the cap */
+	sndbuf_tune(&k.x.cx, t);
+	CHECK_EQ(t->sndbuf_limit, 4u << 20);
+	kit_close(&k);
+}
+
+/* Not once SO_SNDBUF has spoken, nor while the stack is short of memory. */
+static void tune_not(void)
+{
+	open_kit();
+	struct tcb *t = kit_tcb(&k);
+	struct stack *st = stack_of(&k.x.cx);
+	uint64_t held = st->buffer_bytes;
+
+	t->cwnd = 100000;
+	t->sndbuf_limit = 5000;
+	t->sndbuf_locked = true;
+	sndbuf_tune(&k.x.cx, t);
+	CHECK_EQ(t->sndbuf_limit, 5000);
+	t->sndbuf_locked = false;
+	st->buffer_bytes = st->mem_limit / 4 * 3 + 1;
+	sndbuf_tune(&k.x.cx, t);
+	CHECK_EQ(t->sndbuf_limit, 5000);
+	st->buffer_bytes = st->mem_limit / 4 * 3;
+	sndbuf_tune(&k.x.cx, t);
+	CHECK_EQ(t->sndbuf_limit, 320000);
+	st->buffer_bytes = held;
+	kit_close(&k);
+}
+
+/* The whole way: a write meets the limit, ACKs free a third, the writer is woken. */
+static void round_trip(void)
+{
+	uint32_t edges;
+
+	open_kit();
+	CHECK_EQ(sock_set_option(&k.x.cx, k.sock, SOCK_OPT_SNDBUF, 10000), 0);
+	CHECK_EQ(kit_write(&k, 30000, 0), 20000);
+	CHECK_EQ(kit_write(&k, 1, 0), -EAGAIN);
+	CHECK(!(sock_events(&k.x.cx, k.sock) & SOCK_OUT));
+	while (sock_next_edge(&k.x.cx, &edges))
+		;
+	kit_ack(&k, 1 + 4 * 1448, 60000); /* 14208 are left: less than a third is free */
+	CHECK_EQ(sock_next_edge(&k.x.cx, &edges), REF_NONE);
+	kit_ack(&k, 1 + 5 * 1448, 60000);
+	CHECK_EQ(sock_next_edge(&k.x.cx, &edges), k.sock);
+	CHECK_EQ(edges, SOCK_OUT);
+	CHECK(sock_events(&k.x.cx, k.sock) & SOCK_OUT);
+	CHECK(stack_verify(&k.x.cx) == NULL);
+	kit_close(&k);
+}
+
+CHECK_MAIN("sndbuf", {"poll's OUT: a third of the limit is free", a_third}, {"TCP_NOTSENT_LOWAT", notsent},
+	   {"who met the limit is woken once", wake}, {"the limit follows the window", tune},
+	   {"but not SO_SNDBUF's, nor in want of memory", tune_not},
+	   {"MUST-60: from full to writable", round_trip})
