@@ -30,7 +30,7 @@
 #include "preload/process.h"
 #include "preload/stdio.h"
 
-struct netio *the_stack;
+struct netio *_Atomic the_stack;
 struct config the_config;
 
 static pthread_once_t init_once = PTHREAD_ONCE_INIT;
@@ -107,7 +107,7 @@ void stack_adopt(struct netio *n)
 	keeper_found(); /* of a new image: it may have to start the next one */
 	fdtable_set_base(netio_enter(n)->base);
 	netio_leave(n);
-	__atomic_store_n(&the_stack, n, __ATOMIC_RELEASE);
+	atomic_store(&the_stack, n);
 	stats_begin(n);
 	r = netio_start_driver(n);
 	if (r < 0)
@@ -142,7 +142,7 @@ int stack_attach(void)
 {
 	int r, cancel;
 
-	if (__atomic_load_n(&the_stack, __ATOMIC_ACQUIRE))
+	if (the_stack)
 		return 0;
 	process_init();
 	if (atomic_load(&process.forked))

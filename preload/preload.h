@@ -35,7 +35,7 @@
  * stack_attach(); a fork()ed child shares its parent's. If it could get no part
  * in it, it has NULL again and `process.forked` set.
  */
-extern struct netio *the_stack;
+extern struct netio *_Atomic the_stack;
 /* Process-private facts (process.c). */
 struct process_state {
 	int pid;		     /* whose address space this is: a vfork child has another getpid() */

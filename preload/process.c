@@ -45,8 +45,7 @@ void process_before_fork(void)
 	/* from here on a kernel socket that exists may be the child's, too */
 	atomic_fetch_add(&process.fork_count, 1);
 	/* A handler of a signal that is never put off may fork from inside the stack. */
-	fork_shares =
-	    __atomic_load_n(&the_stack, __ATOMIC_ACQUIRE) && !thread_marks.depth && !process_is_vfork_child();
+	fork_shares = the_stack && !thread_marks.depth && !process_is_vfork_child();
 	if (!fork_shares)
 		return;
 	lib_enter();

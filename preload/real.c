@@ -60,6 +60,6 @@ static bool optional(enum real_id id)
 void real_init(void)
 {
 	for (enum real_id id = 0; id < REAL_COUNT; id++)
-		if (!((void **)&real)[id] && !optional(id))
+		if (!__atomic_load_n((void **)&real + id, __ATOMIC_ACQUIRE) && !optional(id))
 			real_resolve(id);
 }
