@@ -40,14 +40,14 @@ cases() {
 		redis_bgsave 60
 		redis_default_save 100 tap
 		two_in_a_row 20
-		nginx_workers 60
-		socat_fork 60
-		python_forking 60
-		fork_ends 40
-		exec_inherits 60
-		one_stack 60
-		sudden_ends 40
-		vfork_inherits 30
+		nginx_workers 60 tap packet
+		socat_fork 60 tap packet
+		python_forking 60 tap packet
+		fork_ends 40 tap packet
+		exec_inherits 60 tap packet
+		one_stack 60 tap packet
+		sudden_ends 40 tap packet
+		vfork_inherits 30 tap packet
 	EOF
 }
 
