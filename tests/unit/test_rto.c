@@ -1,4 +1,5 @@
 /* test_rto.c - RFC 6298 5 and the limits of RFC 9293 3.8.3, to the nanosecond. */
+#include "core/send.h" /* before the file-wide `t` of segpeer.h */
 #include "tests/unit/segpeer.h"
 #include "tests/unit/sendkit.h"
 
