@@ -1,5 +1,5 @@
 /* test_rto.c - RFC 6298 5 and the limits of RFC 9293 3.8.3, to the nanosecond. */
-#include "core/send.h" /* before the file-wide `t` of segpeer.h */
+#include "core/send.h" /* before segpeer.h, whose file-wide t its parameters would shadow */
 #include "tests/unit/segpeer.h"
 #include "tests/unit/sendkit.h"
 
@@ -42,16 +42,16 @@ static void span(void)
 static void arm(void)
 {
 	open_kit();
-	struct tcb *t = kit_tcb(&k);
-	rto_arm(&k.x.cx, t);
-	CHECK(t->timer[TIMER_RTO] == NSEC_NEVER);
+	struct tcb *tcb = kit_tcb(&k);
+	rto_arm(&k.x.cx, tcb);
+	CHECK(tcb->timer[TIMER_RTO] == NSEC_NEVER);
 	kit_write(&k, 100, 0);
-	CHECK_EQ(t->timer[TIMER_RTO], k.x.cx.now + RTO); /* RFC 6298 (5.1) */
+	CHECK_EQ(tcb->timer[TIMER_RTO], k.x.cx.now + RTO); /* RFC 6298 (5.1) */
 	k.x.cx.now += 50 * KIT_MS;
-	rto_arm(&k.x.cx, t);
-	CHECK_EQ(t->timer[TIMER_RTO], k.x.cx.now + RTO); /* (5.3) */
+	rto_arm(&k.x.cx, tcb);
+	CHECK_EQ(tcb->timer[TIMER_RTO], k.x.cx.now + RTO); /* (5.3) */
 	kit_ack(&k, 101, 20000);
-	CHECK(t->timer[TIMER_RTO] == NSEC_NEVER); /* (5.2) */
+	CHECK(tcb->timer[TIMER_RTO] == NSEC_NEVER); /* (5.2) */
 	kit_close(&k);
 }
 
@@ -59,7 +59,7 @@ static void arm(void)
 static void doubling(void)
 {
 	open_kit();
-	struct tcb *t = kit_tcb(&k);
+	struct tcb *tcb = kit_tcb(&k);
 	nsec start = k.x.cx.now, at = 0, rto = RTO;
 
 	kit_write(&k, 100, 0);
@@ -68,16 +68,16 @@ static void doubling(void)
 		rto = MIN_OF(2 * rto, 120 * NS_PER_S);
 		expect_at(start, at, 1);
 		CHECK_SENT(&k, 0, 1, 100);
-		CHECK_EQ(t->retransmits, i);
-		CHECK_EQ(t->rto_ns, rto);
+		CHECK_EQ(tcb->retransmits, i);
+		CHECK_EQ(tcb->rto_ns, rto);
 	}
 	CHECK_EQ(at, 814830 * KIT_MS);
 	expect_at(start, 934830 * KIT_MS, 0); /* SHLD-11 */
-	CHECK_EQ(t->state, TCPS_CLOSED);
+	CHECK_EQ(tcb->state, TCPS_CLOSED);
 	CHECK_EQ(sock_take_error(&k.x.cx, k.sock), ETIMEDOUT);
 	CHECK_EQ(stack_counters(&k.x.cx)->tcp_rto, 15);
 	CHECK_EQ(stack_counters(&k.x.cx)->tcp_abort_timeout, 1);
-	CHECK_EQ(t->total_rto, 15);
+	CHECK_EQ(tcb->total_rto, 15);
 	kit_close(&k);
 }
 
@@ -85,16 +85,16 @@ static void doubling(void)
 static void user_limit(void)
 {
 	open_kit();
-	struct tcb *t = kit_tcb(&k);
+	struct tcb *tcb = kit_tcb(&k);
 	nsec start = k.x.cx.now;
 
 	CHECK_EQ(sock_set_option(&k.x.cx, k.sock, SOCK_OPT_USER_TIMEOUT, 1000), 0);
 	kit_write(&k, 100, 0);
 	expect_at(start, RTO, 1);
 	expect_at(start, 3 * RTO, 1);
-	t->soft_error = EHOSTUNREACH;
+	tcb->soft_error = EHOSTUNREACH;
 	expect_at(start, 1000 * KIT_MS, 0);
-	CHECK_EQ(t->state, TCPS_CLOSED);
+	CHECK_EQ(tcb->state, TCPS_CLOSED);
 	CHECK_EQ(sock_take_error(&k.x.cx, k.sock), EHOSTUNREACH); /* MUST-47: what the network said last */
 	kit_close(&k);
 }
@@ -103,16 +103,16 @@ static void user_limit(void)
 static void progress(void)
 {
 	open_kit();
-	struct tcb *t = kit_tcb(&k);
+	struct tcb *tcb = kit_tcb(&k);
 
 	CHECK_EQ(sock_set_option(&k.x.cx, k.sock, SOCK_OPT_USER_TIMEOUT, 1000), 0);
 	kit_write(&k, 100, 0);
 	kit_wait(&k, 900 * KIT_MS);
-	CHECK_EQ(t->retransmits, 2);
+	CHECK_EQ(tcb->retransmits, 2);
 	kit_ack(&k, 51, 20000);
-	CHECK_EQ(t->retransmits, 0);
+	CHECK_EQ(tcb->retransmits, 0);
 	kit_wait(&k, 950 * KIT_MS);
-	CHECK_EQ(t->state, TCPS_ESTABLISHED);
+	CHECK_EQ(tcb->state, TCPS_ESTABLISHED);
 	kit_close(&k);
 }
 
