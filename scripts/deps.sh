@@ -13,7 +13,7 @@ packages=(
 	# playground and proof
 	iproute2 ethtool tcpdump util-linux procps python3
 	# unmodified programs
-	busybox curl nginx netcat-openbsd netcat-traditional iperf3 redis-tools wrk
+	busybox curl nginx netcat-openbsd netcat-traditional iperf3 redis-tools socat wrk
 	# libraries that tests preload beside ours
 	libjemalloc2
 )

@@ -157,6 +157,10 @@ static int on_pty(int report)
 		ssize_t n = write(1, "hello\n", 6);
 		_exit(n == 6 && isatty(0) ? 0 : 2);
 	}
+	if (pid < 0) { /* no devpts here, over the kernel neither */
+		dprintf(report, "no terminal");
+		return 0;
+	}
 	int status, n = (int)read(terminal, text, sizeof text - 1);
 	waitpid(pid, &status, 0);
 	dprintf(report, "%d %.5s, child %d, ours %zd", n, text, WEXITSTATUS(status), write(1, "own", 3));
