@@ -35,6 +35,33 @@ static void super_segment(void)
 	kit_close(&k);
 }
 
+/* Two super-segments and a tail: frames that leave at once, on a path with that round trip. */
+static uint32_t frames_of_a_write(nsec rtt)
+{
+	kit_open(&k, KIT_TS | KIT_SACK | KIT_TSO, 60000, 1460, rtt);
+	struct tcb *t = kit_tcb(&k);
+	t->cwnd = t->snd_wnd = t->snd_wnd_max = 1000000;
+	t->sndbuf_limit = 1000000;
+	t->sndbuf_locked = true;
+	kit_write(&k, 2 * 65160 + 3000, 0);
+	CHECK_SENT(&k, 1, 65161, 65160);
+	return k.x.frame_count;
+}
+
+/* The tail waits for an ACK where that is microseconds away, and leaves with it; elsewhere it does not wait.
+ */
+static void coalescing(void)
+{
+	CHECK_EQ(frames_of_a_write(10 * KIT_MS), 3);
+	CHECK_SENT(&k, 2, 1 + 2 * 65160, 3000);
+	kit_close(&k);
+	CHECK_EQ(frames_of_a_write(KIT_MS / 5), 2);
+	kit_ack(&k, 1 + 2 * 65160, 60000);
+	CHECK_EQ(k.x.frame_count, 1);
+	CHECK_SENT(&k, 0, 1 + 2 * 65160, 3000);
+	kit_close(&k);
+}
+
 static void nagle(void)
 {
 	kit_open(&k, KIT_TS | KIT_SACK, 60000, 1460, 10 * KIT_MS);
@@ -398,7 +425,9 @@ static void info(void)
 }
 
 CHECK_MAIN("output", {"RFC 6928, MUST-16, MUST-61: ten full segments, PSH on the last octet", initial_burst},
-	   {"a super-segment carries what cwnd lets leave", super_segment}, {"SHLD-7, MUST-60: Nagle", nagle},
+	   {"a super-segment carries what cwnd lets leave", super_segment},
+	   {"the tail of a large write coalesces on a short path", coalescing},
+	   {"SHLD-7, MUST-60: Nagle", nagle},
 	   {"Minshall: only an earlier small segment holds one back", minshall},
 	   {"MUST-17: TCP_NODELAY", nodelay}, {"TCP_CORK holds small segments for 200 ms", cork},
 	   {"MSG_MORE", msg_more},
