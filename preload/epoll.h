@@ -1,0 +1,92 @@
+/*
+ * epoll.h - what the epoll*.c files share: sets and their members. epoll.c has
+ * the theory of operation.
+ *
+ * Place in the flow: private to these files.
+ */
+#ifndef PRELOAD_EPOLL_H
+#define PRELOAD_EPOLL_H
+
+#include "preload/wait.h"
+
+#define EPOLL_BUCKETS 256u
+
+#define TAG_KERNEL   (1ull << 32) /* W(E)'s member E */
+#define TAG_LISTENER (2ull << 32) /* plus the description */
+#define MODIFIERS    ((uint32_t)(EPOLLET | EPOLLONESHOT | EPOLLWAKEUP | EPOLLEXCLUSIVE))
+
+/* A listener of ours in a set, or a set in a set. */
+struct member {
+	struct member *next;
+	int fd;
+	ref d;		   /* listener: its description */
+	int kernel_fd;	   /* listener: its kernel half */
+	struct set *inner; /* set */
+};
+
+/* A kernel TCP socket in a kernel set, whose fate is undecided. */
+struct tcp_member {
+	struct tcp_member *next;
+	struct set *set;
+	int fd;
+	bool moving; /* between epoll_before_replace() and epoll_after_replace() */
+	struct epoll_event event;
+};
+
+struct number {
+	struct number *next;
+	int fd;
+	struct set *set;
+};
+
+struct set {
+	struct set *next;	    /* all_sets */
+	uint32_t numbers;	    /* numbers of this process */
+	uint32_t refs;		    /* 1 while there are numbers, plus threads in epoll_wait() */
+	int fd;			    /* one of the numbers */
+	_Atomic int kernel_members; /* at most: the kernel drops closed ones by itself */
+	struct waitset *ws;	    /* W(E), or NULL: nothing of the stack in it */
+	struct member *listeners, *sets;
+	bool exposed;
+	atomic_bool kernel_turn; /* the last call was filled by the other half */
+};
+
+extern struct set *epoll_sets;
+extern struct number *epoll_numbers[EPOLL_BUCKETS];
+extern struct tcp_member *epoll_tcp_members[EPOLL_BUCKETS];
+extern _Atomic uint32_t epoll_joined; /* sets with a W(E) */
+extern atomic_bool epoll_any_exposed;
+/* Threads inside libc's epoll_wait() per hash of the number: whom a set's first stack member must find. */
+extern _Atomic uint32_t epoll_plain_waiters[EPOLL_BUCKETS];
+
+/* epoll.c. All that follows needs the mutex, but for epoll_kernel_ctl(). */
+void sets_lock(void);
+void sets_unlock(void);
+/* Zeroed room for a member, number or set. */
+void *cell_get(void);
+void cell_put(void *p);
+struct set *set_of(int fd);  /* NULL: none known */
+struct set *set_get(int fd); /* made if need be; NULL: no memory */
+void set_put(struct set *s);
+int epoll_kernel_ctl(int epfd, int op, int fd, uint32_t events, uint64_t data);
+/* The tag of a hidden member of E: a listener's kernel half, or (REF_NONE) the bell. */
+uint64_t epoll_hidden_tag(ref listener);
+static inline struct tcp_member **tcp_bucket(int fd)
+{
+	return &epoll_tcp_members[(unsigned int)fd % EPOLL_BUCKETS];
+}
+
+/* epoll_nest.c */
+/* W(E) for s, and for every set that contains it. 0 or a negative errno. */
+int set_join(struct set *s);
+/* Make the kernel's poll of E say what the stack's list says. */
+void set_expose(struct set *s);
+/* The bell of s, and of what it contains, is up only while something is ready. */
+void set_settle(struct set *s);
+
+/* epoll_ctl.c */
+int member_add(struct set *s, int fd, ref d, const struct epoll_event *e);
+struct member *listener_member(const struct set *s, ref d);
+void listener_remove(struct set *s, int fd, ref d);
+
+#endif

@@ -1,0 +1,104 @@
+/*
+ * epoll_nest.c - a set gets its wait set W(E), and whoever watches E from outside
+ * (an outer set, poll) sees the stack's readiness in it. Theory: epoll.c.
+ *
+ * Place in the flow: epoll_ctl.c, poll.c -> here -> netio/wait.c.
+ */
+#include "preload/epoll.h"
+
+/*
+ * A thread that sleeps in the kernel's epoll_wait(E) since before the first
+ * stack member came would never hear of it: with the bell in E it wakes, finds
+ * a hidden member (epoll_plain_end), and goes on in epoll_shadow_wait().
+ */
+static void wake_plain(struct set *s)
+{
+	for (uint32_t b = 0; b < EPOLL_BUCKETS; b++)
+		for (struct number *n = epoll_numbers[b]; n; n = n->next)
+			if (n->set == s && atomic_load(&epoll_plain_waiters[b]))
+				set_expose(s);
+}
+
+/* W(E) for s, and for every set that contains it. 0 or a negative errno. */
+int set_join(struct set *s)
+{
+	int r;
+
+	if (s->ws)
+		return 0;
+	r = waitset_create(the_stack, &s->ws);
+	if (r < 0) {
+		s->ws = NULL;
+		return r;
+	}
+	waitset_inherit(s->ws);
+	r = waitset_add_fd(s->ws, s->fd, EPOLLIN, TAG_KERNEL);
+	if (r < 0) {
+		waitset_destroy(s->ws);
+		s->ws = NULL;
+		return r;
+	}
+	atomic_fetch_add(&epoll_joined, 1);
+	wake_plain(s);
+	for (struct set *o = epoll_sets; !r && o; o = o->next)
+		for (struct member *m = o->sets; !r && m; m = m->next)
+			if (m->inner == s) {
+				set_expose(s);
+				r = set_join(o);
+			}
+	return r;
+}
+
+/* Make the kernel's poll of E say what the stack's list says. */
+void set_expose(struct set *s)
+{
+	struct stack_cx *cx;
+
+	if (s->exposed || !s->ws)
+		return;
+	s->exposed = true;
+	atomic_store(&epoll_any_exposed, true);
+	epoll_kernel_ctl(s->fd, EPOLL_CTL_ADD, waitset_bell(s->ws), EPOLLIN, epoll_hidden_tag(REF_NONE));
+	epoll_kernel_ctl(s->fd, EPOLL_CTL_ADD, waitset_post(s->ws), EPOLLIN, epoll_hidden_tag(REF_NONE));
+	for (struct member *m = s->listeners; m; m = m->next)
+		epoll_kernel_ctl(s->fd, EPOLL_CTL_ADD, m->kernel_fd, EPOLLIN | EPOLLET,
+				 epoll_hidden_tag(m->d));
+	cx = netio_enter(the_stack);
+	waitset_ring_always(s->ws, cx, true);
+	netio_leave(the_stack);
+}
+
+void epoll_expose(int fd)
+{
+	struct set *s;
+
+	sets_lock();
+	s = set_of(fd);
+	if (s)
+		set_expose(s);
+	sets_unlock();
+}
+
+/* The bell of s, and of what it contains, is up only while something is ready. The kernel limits the depth.
+ */
+void set_settle(struct set *s)
+{
+	for (struct member *m = s->sets; m; m = m->next)
+		set_settle(m->inner);
+	if (s->exposed && s->ws) {
+		struct stack_cx *cx = netio_enter(the_stack);
+		evset_ready(cx, waitset_evset(s->ws));
+		netio_leave(the_stack);
+	}
+}
+
+void epoll_settle(int fd)
+{
+	struct set *s;
+
+	sets_lock();
+	s = set_of(fd);
+	if (s)
+		set_settle(s);
+	sets_unlock();
+}
