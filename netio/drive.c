@@ -523,7 +523,7 @@ static int joined_capture(struct netio *n, const struct netio_config *c, char *w
 	return err;
 }
 
-int netio_attach(const struct netio_config *config, struct netio **out, char *why, size_t why_len)
+static int attach(const struct netio_config *config, struct netio **out, char *why, size_t why_len)
 {
 	struct netio_config c = *config;
 	int listener = -1, err = sys_init();
@@ -565,6 +565,16 @@ int netio_attach(const struct netio_config *config, struct netio **out, char *wh
 	}
 	if (listener >= 0)
 		raw_close(listener);
+	return err;
+}
+
+int netio_attach(const struct netio_config *config, struct netio **out, char *why, size_t why_len)
+{
+	int err;
+
+	netio_births_begin();
+	err = attach(config, out, why, why_len);
+	netio_births_end();
 	return err;
 }
 

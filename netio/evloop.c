@@ -285,6 +285,7 @@ int netio_start_driver(struct netio *n)
 	int err = 0, fd;
 
 	pthread_mutex_lock(&starting);
+	netio_births_begin();
 	if (n->driver || n->forgotten)
 		goto out;
 	err = -ENOMEM;
@@ -318,6 +319,7 @@ int netio_start_driver(struct netio *n)
 		n->driver_wanted = true;
 	}
 out:
+	netio_births_end();
 	pthread_mutex_unlock(&starting);
 	if (!err && n->driver)
 		driver_count(n, true);

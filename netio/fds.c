@@ -44,6 +44,26 @@ static void unmark(int fd)
 	where_of[fd] = NULL;
 }
 
+struct netio_births netio_births;
+static TLS_FAST unsigned births_depth;
+
+void netio_births_begin(void)
+{
+	births_depth++;
+	atomic_fetch_add(&netio_births.begun, 1);
+}
+
+void netio_births_end(void)
+{
+	atomic_fetch_add(&netio_births.ended, 1);
+	births_depth--;
+}
+
+bool netio_births_here(void)
+{
+	return births_depth > 0;
+}
+
 /* A copy of fd with a high number, CLOEXEC; fd stays open. */
 static int dup_high(int fd)
 {
@@ -200,6 +220,8 @@ void fds_parent_after_fork(void)
 void fds_after_fork(void)
 {
 	pthread_mutex_init(&table_lock, NULL);
+	/* Nor is another in the middle of a birth. */
+	atomic_store(&netio_births.ended, atomic_load(&netio_births.begun) - births_depth);
 }
 
 /* The number is kept in another variable from now on. */

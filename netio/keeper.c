@@ -255,8 +255,11 @@ int keeper_add(struct netio *n, ref proc)
 
 int netio_before_exec(struct netio *n, bool passes)
 {
-	int err = keeper_start(n);
+	int err;
 
+	netio_births_begin();
+	err = keeper_start(n);
+	netio_births_end();
 	if (err)
 		return err;
 	if (passes)

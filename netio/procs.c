@@ -304,6 +304,7 @@ void netio_before_fork(struct netio *n, ref *(*inherit)(ref object))
 	n->forking.line = -1;
 	if (n->forgotten)
 		return;
+	netio_births_begin();
 	keeper_start(n); /* without one the stack is shared all the same, but nobody sees a SIGKILL */
 	cx = netio_enter(n);
 	n->forking.locked = true;
@@ -314,6 +315,7 @@ void netio_before_fork(struct netio *n, ref *(*inherit)(ref object))
 		n->forking.proc = child;
 		keeper_add(n, child);
 	}
+	netio_births_end();
 	if (n->capture)
 		capture_share(n->capture);
 	fds_before_fork();

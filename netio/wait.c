@@ -166,7 +166,9 @@ int waitset_create(struct netio *n, struct waitset **out)
 	if (!err) {
 		ws->n = n;
 		ws->slot = slot;
+		netio_births_begin();
 		err = waitset_open(n, ws, &b);
+		netio_births_end();
 		if (!err) {
 			ws->set = evset_create(cx);
 			ws->hold = ws->set ? hold_new(cx, n->proc, ws->set) : REF_NONE;

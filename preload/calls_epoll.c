@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "preload/calls.h"
+#include "preload/number.h"
 #include "preload/process.h"
 
 static int created(int fd)
@@ -26,12 +27,12 @@ static int created(int fd)
 
 int epoll_create(int size)
 {
-	return created(REAL(epoll_create)(size));
+	return created(NUMBER(REAL(epoll_create)(size)));
 }
 
 int epoll_create1(int flags)
 {
-	return created(REAL(epoll_create1)(flags));
+	return created(NUMBER(REAL(epoll_create1)(flags)));
 }
 
 int epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)

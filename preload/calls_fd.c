@@ -14,6 +14,7 @@
 #include "netio/rawsys.h"
 #include "preload/async.h"
 #include "preload/calls.h"
+#include "preload/number.h"
 #include "preload/fdtable.h"
 #include "preload/placeholder.h"
 #include "preload/process.h"
@@ -150,7 +151,7 @@ int dup(int fd)
 
 	if (ours(fd))
 		return (int)result(-EBADF, saved_errno);
-	return copied(fd, REAL(dup)(fd));
+	return copied(fd, NUMBER(REAL(dup)(fd)));
 }
 
 /* Before dup2() onto `to`: ours is moved away. */
@@ -239,13 +240,17 @@ static int noted(int fd, int cmd, void *arg, int r)
 static int fcntl_call(int fd, int cmd, void *arg)
 {
 	int saved_errno = errno, r;
+	uint32_t mark;
 
 	if (ours(fd))
 		return (int)result(-EBADF, saved_errno);
+	mark = number_mark();
 	r = REAL(fcntl64)(fd, cmd, arg);
 	if (LIKELY(fd_kind(fd) == FD_KERNEL) && cmd != F_DUPFD && cmd != F_DUPFD_CLOEXEC)
 		return r;
-	return cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC ? copied(fd, r) : noted(fd, cmd, arg, r);
+	if (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC)
+		return copied(fd, number_settle(mark, r, (int)(intptr_t)arg));
+	return noted(fd, cmd, arg, r);
 }
 
 #define ONE_ARGUMENT(last)                                                                                   \

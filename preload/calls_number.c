@@ -21,6 +21,7 @@
 #include <utmp.h>
 
 #include "preload/calls.h"
+#include "preload/number.h"
 
 void fd_stale(int fd)
 {
@@ -42,9 +43,10 @@ static int fresh(int fd)
 	return fd;
 }
 
-static int fresh_pair(int r, const int pair[2])
+static int fresh_pair(uint32_t mark, int r, int pair[2])
 {
 	if (!r) {
+		number_settle_pair(mark, pair);
 		fd_fresh(pair[0]);
 		fd_fresh(pair[1]);
 	}
@@ -53,12 +55,16 @@ static int fresh_pair(int r, const int pair[2])
 
 int socketpair(int domain, int type, int protocol, int pair[2])
 {
-	return fresh_pair(REAL(socketpair)(domain, type, protocol, pair), pair);
+	uint32_t mark = number_mark();
+
+	return fresh_pair(mark, REAL(socketpair)(domain, type, protocol, pair), pair);
 }
 
 int pipe(int pair[2])
 {
-	return fresh_pair(REAL(pipe)(pair), pair);
+	uint32_t mark = number_mark();
+
+	return fresh_pair(mark, REAL(pipe)(pair), pair);
 }
 
 int __pipe(int pair[2])
@@ -68,38 +74,42 @@ int __pipe(int pair[2])
 
 int pipe2(int pair[2], int flags)
 {
-	return fresh_pair(REAL(pipe2)(pair, flags), pair);
+	uint32_t mark = number_mark();
+
+	return fresh_pair(mark, REAL(pipe2)(pair, flags), pair);
 }
 
 int eventfd(unsigned int value, int flags)
 {
-	return fresh(REAL(eventfd)(value, flags));
+	return fresh(NUMBER(REAL(eventfd)(value, flags)));
 }
 
 int signalfd(int fd, const sigset_t *mask, int flags)
 {
+	uint32_t mark = number_mark();
 	int r = REAL(signalfd)(fd, mask, flags);
-	return r == fd ? r : fresh(r);
+
+	return r == fd ? r : fresh(number_settle(mark, r, 0));
 }
 
 int timerfd_create(clockid_t clock, int flags)
 {
-	return fresh(REAL(timerfd_create)(clock, flags));
+	return fresh(NUMBER(REAL(timerfd_create)(clock, flags)));
 }
 
 int inotify_init(void)
 {
-	return fresh(REAL(inotify_init)());
+	return fresh(NUMBER(REAL(inotify_init)()));
 }
 
 int inotify_init1(int flags)
 {
-	return fresh(REAL(inotify_init1)(flags));
+	return fresh(NUMBER(REAL(inotify_init1)(flags)));
 }
 
 int memfd_create(const char *name, unsigned int flags)
 {
-	return fresh(REAL(memfd_create)(name, flags));
+	return fresh(NUMBER(REAL(memfd_create)(name, flags)));
 }
 
 /* ------------------------------------------------------------ 0, 1 and 2 */

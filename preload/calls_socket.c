@@ -6,12 +6,13 @@
 
 #include "preload/calls.h"
 #include "preload/fdtable.h"
+#include "preload/number.h"
 #include "preload/process.h"
 #include "preload/socket.h"
 
 int socket(int domain, int type, int protocol)
 {
-	int fd = REAL(socket)(domain, type, protocol);
+	int fd = NUMBER(REAL(socket)(domain, type, protocol));
 
 	if (fd < 0)
 		return fd;
@@ -62,7 +63,7 @@ int accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags)
 	if (fd_is_stack(fd))
 		return (int)STACK_CALL(fd, socket_accept(fd, held, sa, len, flags),
 				       REAL(accept4)(fd, sa, len, flags));
-	int r = REAL(accept4)(fd, sa, len, flags);
+	int r = NUMBER(REAL(accept4)(fd, sa, len, flags));
 	if (r >= 0)
 		fd_fresh(r);
 	return r;
@@ -72,7 +73,7 @@ int accept(int fd, struct sockaddr *sa, socklen_t *len)
 {
 	if (fd_is_stack(fd))
 		return accept4(fd, sa, len, 0);
-	int r = REAL(accept)(fd, sa, len);
+	int r = NUMBER(REAL(accept)(fd, sa, len));
 	if (r >= 0)
 		fd_fresh(r);
 	return r;

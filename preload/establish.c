@@ -31,6 +31,7 @@
 #include "preload/address.h"
 #include "preload/async.h"
 #include "preload/fdtable.h"
+#include "preload/number.h"
 #include "preload/process.h"
 #include "preload/socket.h"
 
@@ -503,8 +504,11 @@ static int listener_make(int fd, int backlog, struct endpoint *local, const stru
 	r = sys.listen(fd, backlog) ? -errno : kernel_name(fd, &bound);
 	if (!r && both) {
 		/* on the stack's own address no connection can reach the kernel half */
-		int half = sys.fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		int half;
+		netio_births_begin();
+		half = sys.fcntl(fd, F_DUPFD_CLOEXEC, 3);
 		r = half < 0 ? -errno : netio_protect_fd_at(half, &local_of(d)->kernel_fd);
+		netio_births_end();
 	}
 	if (!r) {
 		local->port = bound.port;
@@ -574,13 +578,13 @@ static int accept_kernel(ref d, struct sockaddr *sa, socklen_t *len, int flags)
 		return -EAGAIN;
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	if (atomic_load(&p->nonblock)) {
-		fd = sys.accept4(half, sa, len, flags);
+		fd = NUMBER(sys.accept4(half, sa, len, flags));
 		if (fd < 0)
 			fd = -errno;
 	} else {
 		pthread_mutex_lock(&kernel_accept_lock);
 		if (kernel_half_ready(half)) {
-			fd = sys.accept4(half, sa, len, flags);
+			fd = NUMBER(sys.accept4(half, sa, len, flags));
 			if (fd < 0)
 				fd = -errno;
 		}
@@ -656,7 +660,7 @@ static int accept_stack(struct description *p, struct sockaddr *sa, socklen_t *l
 
 	if (r)
 		return r;
-	fd = placeholder_new(flags);
+	fd = NUMBER(placeholder_new(flags));
 	if (fd >= 0) {
 		fd_fresh(fd);
 		description_of(a.d)->nonblock = (flags & SOCK_NONBLOCK) != 0;
@@ -691,12 +695,16 @@ static int accept_once(ref d, struct sockaddr *sa, socklen_t *len, int flags)
 /* The kernel wants a free number before it waits: EMFILE at once, not after the next connection. */
 static int number_available(int fd)
 {
-	int probe = sys.fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	int probe, r = 0;
 
+	netio_births_begin();
+	probe = sys.fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (probe < 0)
-		return -errno;
-	sys.syscall(SYS_close, probe);
-	return 0;
+		r = -errno;
+	else
+		sys.syscall(SYS_close, probe);
+	netio_births_end();
+	return r;
 }
 
 int socket_accept(int fd, ref d, struct sockaddr *sa, socklen_t *len, int flags)

@@ -106,10 +106,13 @@ int placeholder_replace(int fd)
 {
 	int cloexec = sys.fcntl(fd, F_GETFD), pooled = placeholder_pooled(), own = pooled, r;
 
+	netio_births_begin();
 	if (own < 0)
 		own = placeholder_make(SOCK_CLOEXEC);
-	if (own < 0)
+	if (own < 0) {
+		netio_births_end();
 		return own;
+	}
 	flags_carry(fd, own);
 	r = sys.dup3(own, fd, cloexec & FD_CLOEXEC ? O_CLOEXEC : 0);
 	if (r < 0)
@@ -118,6 +121,7 @@ int placeholder_replace(int fd)
 		sys.syscall(SYS_close, own);
 	else
 		netio_unprotect_close(own);
+	netio_births_end();
 	return r;
 }
 

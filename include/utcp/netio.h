@@ -136,6 +136,20 @@ _Noreturn void netio_keeper_main(const char *value);
 /* True while somebody else goes on with the stack when this process ends. */
 bool netio_is_kept(struct netio *n);
 
+/*
+ * A descriptor of ours is born on the lowest free number, like any other, and
+ * moves up at once. Between begin and end the calling thread may hold such a low
+ * number; another thread that is given a number meanwhile can tell from the two
+ * counts, and puts it right (preload/number.h).
+ */
+extern struct netio_births {
+	_Atomic uint32_t begun, ended;
+} netio_births;
+void netio_births_begin(void);
+void netio_births_end(void);
+/* True while the calling thread is in between itself. */
+bool netio_births_here(void);
+
 /* Lock; cx->now is the clock. Never blocks on I/O while held. */
 struct stack_cx *netio_enter(struct netio *n);
 void netio_leave(struct netio *n);

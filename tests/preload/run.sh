@@ -42,7 +42,7 @@ done
 # them, meets its peer's; ep_halves wants to be called from two worlds.
 inside() {
 	case $1 in
-	both_life | trap_limits | trap_numbers | trap_children | ep_fork | ep_halves | fork_share | stdio_* | trap_reuse) return 1 ;;
+	both_life | trap_limits | trap_lowest | trap_numbers | trap_children | ep_fork | ep_halves | fork_share | stdio_* | trap_reuse) return 1 ;;
 	both_*) echo "$tmp/both_peer.so" ;;
 	*) grep -q both.h "$here/$1.c" && echo "$tmp/both_peer.so" || echo "$tmp/peer.so" ;;
 	esac
