@@ -5,15 +5,25 @@
  * The stack's address is 127.0.0.1 unless one was given; an address of its own
  * is reached like loopback, and only from this stack.
  *
- * Place in the flow: device.h. With fd at -1 drive.c neither receives nor sends.
+ * Its descriptor is an eventfd that is never ready: so the keeper, the wait sets
+ * and other processes of the stack need no case of their own for it.
+ *
+ * Place in the flow: device.h.
  */
+#include <sys/eventfd.h>
+
 #include "netio/internal.h"
 
 static int none_open(struct device *d, const char *name, struct netio_config *c, char *why, size_t why_len)
 {
+	int fd = (int)RAW2(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC), err;
+
 	(void)name;
-	(void)why;
-	(void)why_len;
+	err = fd < 0 ? fd : fds_keep(fd, &d->fd);
+	if (err) {
+		why_set(why, why_len, "no file descriptor is free; raise `ulimit -n`");
+		return err;
+	}
 	d->caps = DEVICE_NONE | DEVICE_NO_ARP;
 	d->mtu = 65535;
 	memcpy(d->ifname, "none", sizeof "none");
@@ -44,7 +54,7 @@ static int none_send(struct device *d, const struct frame_tx *f)
 
 static void none_close(struct device *d)
 {
-	(void)d;
+	fds_drop(&d->fd);
 }
 
 const struct device_ops dev_none = {

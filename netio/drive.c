@@ -309,7 +309,7 @@ void netio_config_defaults(struct netio_config *c)
 	stack_config_defaults(&c->stack);
 }
 
-static const struct device_ops *const device_kinds[] = {&dev_tap, &dev_packet, &dev_mem};
+static const struct device_ops *const device_kinds[] = {&dev_tap, &dev_packet, &dev_mem, &dev_none};
 
 static int device_open(struct netio *n, struct netio_config *c, char *why, size_t why_len)
 {

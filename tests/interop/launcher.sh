@@ -94,6 +94,27 @@ if [ "$(id -u)" = 0 ] && setpriv --reuid=65534 --regid=65534 --clear-groups true
 	cp /bin/true setuid
 	chmod 4755 setuid
 	expect 2 'setuid is setuid or setgid' "${nobody[@]}" ./utcp -d none ./setuid
+	# two commands that find each other without a device and without a right to anything
+	nothing=("${nobody[@]}" env UTCP_REQUIRE=1 ./utcp -d none --loopback stack)
+	"${nothing[@]}" /usr/bin/python3 -c '
+import socket
+s = socket.create_server(("127.0.0.1", 7070))
+s.settimeout(60)
+c, _ = s.accept()
+c.sendall(c.recv(100) + b" beside")' &
+	server=$!
+	# shellcheck disable=SC2016
+	works 'one beside' "${nothing[@]}" /usr/bin/python3 -c '
+import socket, time
+for i in range(400):
+    try:
+        s = socket.create_connection(("127.0.0.1", 7070))
+        break
+    except ConnectionRefusedError:
+        time.sleep(0.02)
+s.sendall(b"one")
+print(s.makefile().read())'
+	wait $server
 fi
 
 # command
