@@ -392,6 +392,36 @@ void sock_abort(struct stack_cx *cx, ref s)
 	close_abort(cx, t);
 }
 
+/* Linux's tcp_disconnect(): which states tell the application that something was cut off. */
+static bool disconnect_cuts(const struct tcb *t)
+{
+	switch ((enum tcp_state)t->state) {
+	case TCPS_SYN_SENT:
+	case TCPS_SYN_RECEIVED:
+	case TCPS_ESTABLISHED:
+	case TCPS_CLOSE_WAIT:
+	case TCPS_FIN_WAIT_1:
+	case TCPS_FIN_WAIT_2:
+		return true;
+	case TCPS_CLOSING:
+	case TCPS_LAST_ACK:
+		return buffer_len(&t->sndbuf) != 0;
+	default:
+		return false;
+	}
+}
+
+void sock_disconnect(struct stack_cx *cx, ref s)
+{
+	struct tcb *t = tcb_at(cx, s);
+	int err = disconnect_cuts(t) ? ECONNRESET : t->so_error;
+
+	sock_abort(cx, s);
+	tcb_reset_for_reuse(cx, t);
+	t->so_error = err;
+	sock_signal(cx, t, SOCK_EDGES_ALL);
+}
+
 /* linger_s == 0 through shutdown etc. is no abort; sock_shutdown() of a half that is open. */
 int sock_shutdown(struct stack_cx *cx, ref s, int how)
 {

@@ -250,6 +250,7 @@ int tcb_connect(struct stack_cx *cx, struct tcb *t, const struct endpoint *local
 	if (err)
 		return err == -ENOMEM ? -ENOBUFS : -EADDRNOTAVAIL;
 	tcb_start(cx, t, iss);
+	t->so_error = 0; /* of an earlier connection */
 	t->connect_started = true;
 	t->connect_reported = false;
 	COUNT(cx, tcp_active_open);

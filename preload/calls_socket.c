@@ -35,6 +35,7 @@ int bind(int fd, const struct sockaddr *sa, socklen_t len)
 
 	switch (fd_kind(fd)) {
 	case FD_TCP:
+	case FD_LISTENER: /* only one that was shut down */
 		return (int)result(socket_bind(fd, sa, len), saved_errno);
 	case FD_STREAM:
 		return (int)result(-EINVAL, saved_errno); /* it has its address */
@@ -86,6 +87,7 @@ int connect(int fd, const struct sockaddr *sa, socklen_t len)
 	switch (fd_kind(fd)) {
 	case FD_TCP:
 	case FD_STREAM:
+	case FD_LISTENER:
 		return (int)result(socket_connect(fd, sa, len), saved_errno);
 	default:
 		return REAL(connect)(fd, sa, len);
@@ -100,10 +102,11 @@ int __connect(int fd, const struct sockaddr *sa, socklen_t len)
 /* Both halves of a listener; the kernel's checks the argument. */
 static int listener_shutdown(int fd, ref d, int how)
 {
-	if (REAL(shutdown)(fd, how))
-		return -errno;
-	socket_shutdown(d, how);
-	return 0;
+	int r = REAL(shutdown)(fd, how) ? -errno : 0;
+
+	if (!r || r == -ENOTCONN)
+		socket_shutdown(d, how); /* which shuts the halves also if it fails */
+	return r;
 }
 
 int shutdown(int fd, int how)

@@ -81,6 +81,11 @@ static inline struct tcp_member **tcp_bucket(int fd)
 int set_join(struct set *s);
 /* Make the kernel's poll of E say what the stack's list says. */
 void set_expose(struct set *s);
+/*
+ * Whoever watches E sees the kernel half of listener m, unless it was shut down:
+ * the kernel's HUP would be one more event than the stack's.
+ */
+void half_show(struct set *s, const struct member *m);
 /* The bell of s, and of what it contains, is up only while something is ready. */
 void set_settle(struct set *s);
 

@@ -55,8 +55,7 @@ static int listener_add(struct set *s, int fd, ref d)
 		cell_put(m);
 		return r;
 	}
-	if (s->exposed)
-		epoll_kernel_ctl(s->fd, EPOLL_CTL_ADD, m->kernel_fd, EPOLLIN | EPOLLET, epoll_hidden_tag(d));
+	half_show(s, m);
 	netio_enter(the_stack);
 	m->next = s->listeners;
 	s->listeners = m;

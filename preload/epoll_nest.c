@@ -19,6 +19,28 @@ static void wake_plain(struct set *s)
 				set_expose(s);
 }
 
+void half_show(struct set *s, const struct member *m)
+{
+	struct pollfd p = {.fd = m->kernel_fd};
+
+	if (!s->exposed || (sys.poll(&p, 1, 0) > 0 && p.revents & POLLHUP))
+		return;
+	epoll_kernel_ctl(s->fd, EPOLL_CTL_ADD, m->kernel_fd, EPOLLIN | EPOLLET, epoll_hidden_tag(m->d));
+}
+
+void epoll_listens_again(ref d)
+{
+	struct member *m;
+
+	if (!atomic_load(&epoll_joined))
+		return;
+	sets_lock();
+	for (struct set *s = epoll_sets; s; s = s->next)
+		if ((m = listener_member(s, d)) != NULL)
+			half_show(s, m);
+	sets_unlock();
+}
+
 /* W(E) for s, and for every set that contains it. 0 or a negative errno. */
 int set_join(struct set *s)
 {
@@ -61,8 +83,7 @@ void set_expose(struct set *s)
 	epoll_kernel_ctl(s->fd, EPOLL_CTL_ADD, waitset_bell(s->ws), EPOLLIN, epoll_hidden_tag(REF_NONE));
 	epoll_kernel_ctl(s->fd, EPOLL_CTL_ADD, waitset_post(s->ws), EPOLLIN, epoll_hidden_tag(REF_NONE));
 	for (struct member *m = s->listeners; m; m = m->next)
-		epoll_kernel_ctl(s->fd, EPOLL_CTL_ADD, m->kernel_fd, EPOLLIN | EPOLLET,
-				 epoll_hidden_tag(m->d));
+		half_show(s, m);
 	cx = netio_enter(the_stack);
 	waitset_ring_always(s->ws, cx, true);
 	netio_leave(the_stack);

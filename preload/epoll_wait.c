@@ -29,6 +29,14 @@ struct call {
 	uint32_t before; /* thread_marks.ran */
 };
 
+/* Not: the half was shut down, which the kernel reports as HUP. */
+static bool half_readable(int kernel_fd)
+{
+	struct pollfd p = {.fd = kernel_fd, .events = POLLIN};
+
+	return sys.poll(&p, 1, 0) > 0 && (p.revents & POLLIN);
+}
+
 /*
  * The kernel half of listener d has one more connection: an edge, also when the
  * bit is up already. Under the stack's lock.
@@ -37,7 +45,8 @@ static void listener_report(struct stack_cx *cx, ref d)
 {
 	struct description *desc = description_at(cx, d);
 
-	if (!pool_valid(cx, POOL_DESCRIPTION, d) || desc->kind != FD_LISTENER || !desc->sock)
+	if (!pool_valid(cx, POOL_DESCRIPTION, d) || desc->kind != FD_LISTENER || !desc->sock ||
+	    !half_readable(local_of(d)->kernel_fd))
 		return;
 	watch_kernel_bits(cx, desc->sock, 0);
 	watch_kernel_bits(cx, desc->sock, SOCK_IN);
@@ -51,12 +60,11 @@ static void listeners_refresh(struct stack_cx *cx, struct set *s)
 {
 	for (struct member *m = s->listeners; m; m = m->next) {
 		struct description *desc = description_at(cx, m->d);
-		struct pollfd p = {.fd = m->kernel_fd, .events = POLLIN};
 
 		if (!desc->sock || (sock_events(cx, desc->sock) & SOCK_IN) ||
 		    !(watch_level(cx, desc->sock) & SOCK_IN))
 			continue;
-		if (sys.poll(&p, 1, 0) == 0)
+		if (!half_readable(m->kernel_fd))
 			watch_kernel_bits(cx, desc->sock, 0);
 	}
 }

@@ -259,27 +259,19 @@ static int stream_connect(ref d, const struct endpoint *local, const struct endp
 	}
 }
 
-/*
- * connect(AF_UNSPEC): dissolve the association; the peer gets a reset. The
- * description goes on with a fresh socket and the same options.
- */
+/* connect(AF_UNSPEC): dissolve the association. */
 static int stream_disconnect(ref d)
 {
 	struct description *p = description_of(d);
 	struct stack_cx *cx = netio_enter(the_stack);
-	ref fresh = p->sock ? sock_create(cx) : REF_NONE;
 
-	if (fresh) {
-		options_clone(cx, p->sock, fresh);
-		sock_abort(cx, p->sock);
-		watch_remove_socket(cx, p->sock);
-		sock_close(cx, p->sock);
-		p->sock = fresh;
+	if (p->sock) {
+		sock_disconnect(cx, p->sock);
 		p->connect_pending = 0;
 		p->local_port = 0;
 	}
 	netio_leave(the_stack);
-	return fresh ? 0 : -ENOBUFS;
+	return p->sock ? 0 : -EBADF;
 }
 
 /* A number that is on the stack already: the second call, or another try after a failure. */
@@ -381,6 +373,8 @@ int socket_connect(int fd, const struct sockaddr *sa, socklen_t len)
 
 	if (fd_kind(fd) == FD_STREAM)
 		return connect_again(fd, sa, len);
+	if (fd_kind(fd) == FD_LISTENER)
+		return listener_connect(fd, sa, len);
 	r = decide_connect(fd, sa, len, &local, &remote, &v);
 	if (r == GO_KERNEL) {
 		struct endpoint e;
@@ -443,6 +437,7 @@ static int listen_again(int fd, int backlog)
 	if (!r) {
 		lib_enter();
 		r = listener_start(d, &local, backlog, listens_v6only(fd));
+		epoll_listens_again(d);
 		lib_leave();
 	}
 	fd_release(d);
@@ -554,7 +549,8 @@ static pthread_mutex_t kernel_accept_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool kernel_half_ready(int kernel_fd)
 {
 	struct pollfd pfd = {.fd = kernel_fd, .events = POLLIN};
-	return sys.syscall(SYS_ppoll, &pfd, 1, &(struct timespec){0, 0}, NULL, 0) > 0;
+	return sys.syscall(SYS_ppoll, &pfd, 1, &(struct timespec){0, 0}, NULL, 0) > 0 &&
+	       (pfd.revents & POLLIN);
 }
 
 /* The kernel's level went down (or not): tell our lists. */

@@ -320,16 +320,6 @@ void options_timeouts(int fd, struct description *p)
 		atomic_store(&p->sndtimeo, timeval_nsec(&tv));
 }
 
-void options_clone(struct stack_cx *cx, ref from, ref to)
-{
-	int v;
-
-	for (enum sock_option o = 0; o < SOCK_OPT_COUNT; o++)
-		if (o != SOCK_OPT_RCVBUF && o != SOCK_OPT_SNDBUF && o != SOCK_OPT_MAXSEG &&
-		    o != SOCK_OPT_WINDOW_CLAMP && !sock_get_option(cx, from, o, &v))
-			sock_set_option(cx, to, o, v); /* those that can only be read refuse */
-}
-
 void options_inherit(const struct description *from, struct description *to)
 {
 	atomic_store(&to->rcvtimeo, atomic_load(&from->rcvtimeo));
@@ -370,11 +360,16 @@ _Static_assert(offsetof(struct tcp_info_linux, pacing_rate) == offsetof(struct t
 _Static_assert(offsetof(struct tcp_info_linux, snd_wnd) == offsetof(struct tcp_info, tcpi_snd_wnd),
 	       "tcp_info");
 
+#define LINUX_TIME_WAIT 6
+#define LINUX_CLOSE	7
+
 static void info_fill(struct tcp_info_linux *t, const struct sock_info *i)
 {
 	memset(t, 0, sizeof *t);
 #define C(field) t->field = i->field;
 	C(state) C(ca_state) C(retransmits) C(probes) C(backoff) C(options);
+	if (i->state == LINUX_TIME_WAIT)
+		t->state = LINUX_CLOSE; /* the kernel has given the rest to a small object of its own */
 	t->wscale = (uint8_t)((i->snd_wscale & 15) | i->rcv_wscale << 4);
 	t->app_limited = i->delivery_rate_app_limited;
 	C(rto) C(ato) C(snd_mss) C(rcv_mss) C(unacked) C(sacked) C(lost) C(retrans);

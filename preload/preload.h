@@ -243,6 +243,8 @@ void epoll_copied(int from, int to);
  * epoll set into our lists (D4). */
 int epoll_before_replace(int fd);
 int epoll_after_replace(int fd, ref d); /* -> watches on the description's core socket, same masks and data */
+/* A listener that was shut down listens again. */
+void epoll_listens_again(ref d);
 /* The last number of description d in this process goes: its kernel half leaves our sets. */
 void epoll_description_gone(ref d);
 

@@ -173,14 +173,23 @@ static int64_t recv_once(struct description *p, const struct window *w, uint32_t
 
 /*
  * Zero bytes asked of recv(): Linux waits for data all the same, then takes
- * none of it; errors and the end are seen. A peek at one byte does that.
+ * none of it; errors and the end are seen. A peek at one byte does that, but for
+ * an urgent byte in front.
  */
 static int64_t recv_nothing(struct description *p)
 {
 	uint8_t byte;
 	struct window w = {.iov[0] = {&byte, 1}, .count = 1, .bytes = 1};
 	int64_t r = recv_once(p, &w, SOCK_MSG_PEEK);
+	int mark = 0;
 
+	if (r == -EAGAIN) {
+		struct stack_cx *cx = netio_enter(the_stack);
+
+		if (p->sock && !sock_get_option(cx, p->sock, SOCK_OPT_ATMARK, &mark) && mark)
+			r = 0;
+		netio_leave(the_stack);
+	}
 	return r > 0 ? 0 : r;
 }
 
@@ -248,8 +257,6 @@ int64_t socket_recv(int fd, ref d, const struct iovec *iov, int iovcnt, int flag
 		return total;
 	if (flags & MSG_ERRQUEUE)
 		return -EAGAIN; /* nothing is ever queued there */
-	if (p->kind == FD_LISTENER)
-		return -ENOTCONN;
 	target = flags & MSG_WAITALL && !(flags & MSG_OOB) ? total : MIN_OF((int64_t)p->rcvlowat, total);
 	if (flags & MSG_PEEK)
 		target = MIN_OF(target, (int64_t)CHUNK_BYTES); /* one piece is what a peek can see */

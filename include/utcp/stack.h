@@ -201,6 +201,12 @@ void sock_close(struct stack_cx *cx, ref s);
  */
 void sock_abort(struct stack_cx *cx, ref s);
 
+/*
+ * connect(AF_UNSPEC): unconnected again, with its options and watches. The peer
+ * of a connection gets a RST, and SO_ERROR is ECONNRESET.
+ */
+void sock_disconnect(struct stack_cx *cx, ref s);
+
 /* True while a sock_close() of s now would leave bytes or a FIN unacknowledged (SO_LINGER, exit drain). */
 bool sock_draining(struct stack_cx *cx, ref s);
 

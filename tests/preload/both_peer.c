@@ -13,6 +13,7 @@
  *     rcvbuf N          of listeners to come         oob           one urgent byte
  *     unlisten          close the listener           check N       recv N, 1 if they are the pattern
  *     kick PID SIG      send a signal                keep          forget the current one, leave it open
+ *     listen0           as listen, with room for one
  *     sum N             recv N, a number made of the bytes and their order and count
  */
 #include "both.h"
@@ -26,7 +27,7 @@ static uint8_t pattern(uint64_t at)
 	return (uint8_t)(at % 251);
 }
 
-static long do_listen(const char *addr)
+static long do_listen(const char *addr, int backlog)
 {
 	struct sockaddr_in sin = address(addr, 0);
 	socklen_t len = sizeof sin;
@@ -36,7 +37,7 @@ static long do_listen(const char *addr)
 	listener = aside(socket(AF_INET, SOCK_STREAM, 0));
 	if (rcvbuf)
 		setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &rcvbuf, sizeof rcvbuf);
-	if (bind(listener, (struct sockaddr *)&sin, sizeof sin) || listen(listener, 16) ||
+	if (bind(listener, (struct sockaddr *)&sin, sizeof sin) || listen(listener, backlog) ||
 	    getsockname(listener, (struct sockaddr *)&sin, &len))
 		return -errno;
 	return ntohs(sin.sin_port);
@@ -115,7 +116,9 @@ static long command(const char *addr, const char *other, const char *line)
 
 	sscanf(line, "%31s %ld %ld", word, &a, &b);
 	if (!strcmp(word, "listen"))
-		return do_listen(addr);
+		return do_listen(addr, 16);
+	if (!strcmp(word, "listen0"))
+		return do_listen(addr, 0);
 	if (!strcmp(word, "unlisten"))
 		return r = close(listener), listener = -1, r;
 	if (!strcmp(word, "accept"))
