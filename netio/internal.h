@@ -157,6 +157,7 @@ struct netio {
 		int line; /* the child's life line */
 		bool locked;
 	} forking;
+	struct spawn_line *spawning; /* of all threads; under the lock */
 
 	struct netio *next; /* all attachments of the process (fds.c) */
 	uint8_t *rx_buf;
@@ -240,8 +241,8 @@ bool hold_drop(struct stack_cx *cx, ref hold);
 
 /* Start a keeper if there is none, and make our process known to it. 0 or a negative errno. */
 int keeper_start(struct netio *n);
-/* A life line for process slot `proc`, in n->forking.line. 0 or a negative errno. */
-int keeper_add(struct netio *n, ref proc);
+/* A life line for process slot `proc`, kept in *line. 0 or a negative errno. */
+int keeper_add(struct netio *n, ref proc, int *line);
 bool keeper_alive(struct netio *n);
 
 /* What a process sends to the keeper. ATTACH comes with the region, the device and the timer. */

@@ -232,7 +232,7 @@ int keeper_start(struct netio *n)
 	return fds_keep(pair[0], &n->keeper_fd);
 }
 
-int keeper_add(struct netio *n, ref proc)
+int keeper_add(struct netio *n, ref proc, int *line)
 {
 	uint32_t m[2] = {MESSAGE_ADD, proc};
 	int pair[2], err;
@@ -242,13 +242,14 @@ int keeper_add(struct netio *n, ref proc)
 	err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
 	if (err)
 		return err;
-	err = message_send(n->keeper_fd, m, sizeof m, &pair[1], 1);
+	/* Once the keeper knows of the slot it is the keeper's to free. */
+	err = fds_keep(pair[0], line);
+	if (!err)
+		err = message_send(n->keeper_fd, m, sizeof m, &pair[1], 1);
 	raw_close(pair[1]);
-	if (err) {
-		raw_close(pair[0]);
-		return err;
-	}
-	return fds_keep(pair[0], &n->forking.line);
+	if (err && *line >= 0)
+		fds_drop(line);
+	return err;
 }
 
 /* ------------------------------------------------------------ exec */

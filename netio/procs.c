@@ -313,7 +313,7 @@ void netio_before_fork(struct netio *n, ref *(*inherit)(ref object))
 		holds_copy(cx, n->proc, child, inherit);
 		waitsets_before_fork(n, cx, child);
 		n->forking.proc = child;
-		keeper_add(n, child);
+		keeper_add(n, child, &n->forking.line);
 	}
 	netio_births_end();
 	if (n->capture)
@@ -348,6 +348,10 @@ int netio_child_after_fork(struct netio *n)
 	driver_forget(n);
 	if (n->keeper_fd >= 0)
 		fds_drop(&n->keeper_fd);
+	/* Another thread's child, not ours, has these. */
+	for (struct spawn_line *l = n->spawning; l; l = l->next)
+		fds_drop(&l->fd);
+	n->spawning = NULL;
 	n->proc = n->forking.proc;
 	if (!n->proc)
 		return -ENOMEM;
@@ -362,4 +366,48 @@ int netio_child_after_fork(struct netio *n)
 	proc_at(cx, n->proc)->pid = getpid();
 	netio_leave(n);
 	return 0;
+}
+
+/* ------------------------------------------------------------ posix_spawn */
+
+int netio_spawn_begin(struct netio *n, struct spawn_line *l, const ref *object, uint32_t count)
+{
+	struct stack_cx *cx;
+	int err;
+
+	l->fd = -1;
+	err = n->forgotten ? -ESRCH : keeper_start(n);
+	if (err)
+		return err;
+	cx = netio_enter(n);
+	l->proc = proc_slot(n, cx);
+	err = l->proc ? 0 : -ENOMEM;
+	for (uint32_t i = 0; !err && i < count; i++)
+		err = hold_new(cx, l->proc, object[i]) ? 0 : -ENOMEM;
+	if (!err)
+		err = keeper_add(n, l->proc, &l->fd);
+	if (!err) {
+		l->next = n->spawning;
+		n->spawning = l;
+	} else if (l->proc) {
+		proc_reap(n, cx, l->proc);
+	}
+	netio_leave(n);
+	return err;
+}
+
+void netio_spawn_end(struct netio *n, struct spawn_line *l)
+{
+	struct stack_cx *cx = netio_enter(n);
+
+	(void)cx;
+	for (struct spawn_line **p = &n->spawning; *p; p = &(*p)->next) {
+		if (*p == l) {
+			*p = l->next;
+			break;
+		}
+	}
+	if (l->fd >= 0)
+		fds_drop(&l->fd);
+	netio_leave(n);
 }

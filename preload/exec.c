@@ -38,7 +38,7 @@
 #define VARIABLE      "UTCP_INHERIT"
 #define PRELOAD	      "LD_PRELOAD"
 #define FDS_LEAST     1024 /* numbers that are probed at least */
-#define VFORK_NUMBERS 256  /* numbers that a child of vfork() looks at */
+#define VFORK_NUMBERS 255  /* a child of vfork() looks at least that far */
 
 extern char **environ;
 
@@ -93,8 +93,7 @@ static size_t env_count(char *const *env)
 	return n;
 }
 
-/* env with what the heir needs, in x. */
-static char **env_make(struct exec_plan *x, char *const *env, int line)
+char **exec_environment(struct exec_plan *x, char *const *env, int line, int last)
 {
 	size_t n = 0, room = env_count(env) + env_count(environ) + 4;
 	char **out;
@@ -118,7 +117,7 @@ static char **env_make(struct exec_plan *x, char *const *env, int line)
 			out[n++] = *e;
 	if (preload)
 		out[n++] = x->preload;
-	log_format(x->line, sizeof x->line, VARIABLE "=%d", line);
+	log_format(x->line, sizeof x->line, VARIABLE "=%d,%d", line, last);
 	out[n++] = x->line;
 	out[n] = NULL;
 	return out;
@@ -132,11 +131,10 @@ static char *const *vfork_begin(struct exec_plan *x, char *const *env)
 {
 	uint64_t cookie[VFORK_COOKIES_MAX];
 	uint32_t count = 0;
+	int last = MAX_OF(fd_highest(), VFORK_NUMBERS);
 	char **mine;
 
-	/* Our memory is the parent's: it must not use these placeholders for other connections. */
-	atomic_fetch_add(&process.fork_count, 1);
-	for (int fd = 0; fd < VFORK_NUMBERS && count < VFORK_COOKIES_MAX; fd++) {
+	for (int fd = 0; fd <= last && count < VFORK_COOKIES_MAX; fd++) {
 		int flags = sys.fcntl(fd, F_GETFD);
 
 		if (flags < 0 || flags & FD_CLOEXEC || netio_owns_fd(fd))
@@ -144,10 +142,12 @@ static char *const *vfork_begin(struct exec_plan *x, char *const *env)
 		cookie[count] = cookie_of(fd);
 		count += cookie[count] != 0;
 	}
+	/* Our memory is the parent's: it must not use these placeholders for other connections. */
+	atomic_fetch_add(&process.fork_count, count != 0);
 	x->vfork_line = count ? netio_vfork_line(the_stack, cookie, count) : 0;
 	if (x->vfork_line <= 0)
 		return env;
-	mine = env_make(x, env, x->vfork_line);
+	mine = exec_environment(x, env, x->vfork_line, last);
 	return mine ? mine : env;
 }
 
@@ -169,7 +169,7 @@ char *const *exec_begin(struct exec_plan *x, char *const *env)
 	line = netio_before_exec(the_stack, p.count > 0);
 	x->begun = true;
 	if (line >= 0 && p.count)
-		mine = env_make(x, env, line);
+		mine = exec_environment(x, env, line, last);
 	lib_leave();
 	return mine ? mine : env;
 }
@@ -237,11 +237,11 @@ static void half_restore(int fd, void *arg)
 	fd_release(d);
 }
 
-static void numbers_probe(struct heir *h)
+static void numbers_probe(struct heir *h, int last)
 {
 	int misses = 0;
 
-	for (int fd = 0; fd < FDS_LEAST || misses < FDS_LEAST; fd++) {
+	for (int fd = 0; fd <= last || fd < FDS_LEAST || misses < FDS_LEAST; fd++) {
 		socklen_t len = sizeof h->cookie;
 
 		misses++;
@@ -255,21 +255,22 @@ static void numbers_probe(struct heir *h)
 
 void exec_inherit(void)
 {
-	const char *value = value_of(environ, VARIABLE);
+	const char *value = value_of(environ, VARIABLE), *comma = value ? strchr(value, ',') : NULL;
 	struct heir h = {0};
-	int saved_errno = errno, line;
+	int saved_errno = errno, line, last;
 	struct netio *n;
 
 	if (!value)
 		return;
 	line = atoi(value);
+	last = comma ? atoi(comma + 1) : 0;
 	process_init();
 	unsetenv(VARIABLE);
 	if (line > 2 && !netio_rejoin(line, &n)) {
 		lib_enter();
 		stack_adopt(n);
 		h.cx = netio_enter(n);
-		numbers_probe(&h);
+		numbers_probe(&h, last);
 		netio_each_hold(n, h.cx, hold_sweep, &h);
 		netio_leave(n);
 		for (int fd = 0; fd <= fd_highest(); fd++)

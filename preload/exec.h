@@ -18,6 +18,9 @@ struct exec_plan {
 char *const *exec_begin(struct exec_plan *x, char *const *env);
 /* It came back. */
 void exec_failed(struct exec_plan *x);
+/* env with what an heir with this life line needs, whose sockets are at most at `last`, in x; NULL: no
+ * memory. pages_put(x->pages) when it was used. */
+char **exec_environment(struct exec_plan *x, char *const *env, int line, int last);
 /* In a new image: take over what the old one passed on. */
 void exec_inherit(void);
 

@@ -27,6 +27,7 @@
 #include "preload/fdtable.h"
 #include "preload/placeholder.h"
 #include "preload/process.h"
+#include "preload/spawn.h"
 
 struct process_state process;
 
@@ -82,6 +83,7 @@ static void child_lost(void)
 void process_child(void)
 {
 	process.pid = getpid();
+	spawn_after_fork();
 	async_after_fork();
 	if (!the_stack) {
 		fork_shares = false;

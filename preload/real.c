@@ -51,6 +51,8 @@ static bool optional(enum real_id id)
 	case REAL___sigaction:
 	case REAL___select:
 	case REAL_syscall:
+	case REAL_pidfd_spawn:
+	case REAL_pidfd_spawnp:
 		return true;
 	default:
 		return false;

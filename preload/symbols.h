@@ -7,8 +7,7 @@
  * libc lacks is no error: its pointer stays empty until somebody calls it.
  *
  * Not in the list on purpose: isfdtype, fstat and kin (true of the placeholder,
- * which is a socket), vfork (a wrapper in C would return twice on one frame),
- * posix_spawn (descriptors are real ones: they pass as they are).
+ * which is a socket), vfork (a wrapper in C would return twice on one frame).
  *
  * Place in the flow: calls_<group>.c holds the wrapper of each.
  */
@@ -110,6 +109,20 @@
 	X(process, void, _exit, (int))                                                                       \
 	X(process, void, _Exit, (int))
 
+#define SPAWN_PARAMS                                                                                         \
+	(pid_t *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *,               \
+	 char *const[], char *const[])
+
+#define SYMBOLS_SPAWN(X)                                                                                     \
+	X(spawn, int, posix_spawn, SPAWN_PARAMS)                                                             \
+	X(spawn, int, posix_spawnp, SPAWN_PARAMS)                                                            \
+	X(spawn, int, pidfd_spawn, SPAWN_PARAMS)                                                             \
+	X(spawn, int, pidfd_spawnp, SPAWN_PARAMS)                                                            \
+	X(spawn, int, system, (const char *))                                                                \
+	X(spawn, FILE *, popen, (const char *, const char *))                                                \
+	X(spawn, int, pclose, (FILE *))                                                                      \
+	X(spawn, int, fclose, (FILE *))
+
 #define SYMBOLS_SIGNAL(X)                                                                                    \
 	X(signal, int, sigaction, (int, const struct sigaction *, struct sigaction *))                       \
 	X(signal, int, __sigaction, (int, const struct sigaction *, struct sigaction *))                     \
@@ -162,6 +175,7 @@
 	SYMBOLS_POLL(X)                                                                                      \
 	SYMBOLS_EPOLL(X)                                                                                     \
 	SYMBOLS_PROCESS(X)                                                                                   \
+	SYMBOLS_SPAWN(X)                                                                                     \
 	SYMBOLS_SIGNAL(X)                                                                                    \
 	SYMBOLS_STDIO(X)                                                                                     \
 	SYMBOLS_NUMBER(X)                                                                                    \

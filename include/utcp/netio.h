@@ -121,6 +121,20 @@ void netio_exec_failed(struct netio *n);
 bool netio_is_life_line(const struct netio *n, int fd);
 int netio_vfork_line(struct netio *n, const uint64_t *cookie, uint32_t count);
 int netio_rejoin(int line, struct netio **out);
+
+/*
+ * Around posix_spawn(), whose child runs no code of ours before its exec. begin:
+ * a process slot for it with a hold for each object, and a life line in l->fd,
+ * CLOEXEC: let the child have it without. The holds are there before the child
+ * is; without a child they go when end() closes the line. 0 or a negative errno.
+ */
+struct spawn_line {
+	int fd;
+	ref proc;
+	struct spawn_line *next;
+};
+int netio_spawn_begin(struct netio *n, struct spawn_line *l, const ref *object, uint32_t count);
+void netio_spawn_end(struct netio *n, struct spawn_line *l);
 void netio_each_hold(struct netio *n, struct stack_cx *cx, void (*f)(ref object, ref hold, void *arg),
 		     void *arg);
 

@@ -15,6 +15,8 @@ here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 . "$here/servers.sh"
 # shellcheck source=tests/interop/processes.sh
 . "$here/processes.sh"
+# shellcheck source=tests/interop/passing.sh
+. "$here/passing.sh"
 
 # NAME SECONDS [only on TOPOLOGY...]
 cases() {
@@ -48,6 +50,10 @@ cases() {
 		one_stack 60 tap packet
 		sudden_ends 40 tap packet
 		vfork_inherits 30 tap packet
+		spawn_inherits 30 tap packet
+		nginx_upgrade 60 tap packet
+		socket_activation 30 tap packet
+		git_daemon 60 tap
 	EOF
 }
 

@@ -33,6 +33,7 @@ pids="$pids $!"
 "$tmp/both_peer" 10.77.0.1 10.77.0.2 "$tmp/s.ctl" >"$tmp/peer.log" 2>&1 &
 pids="$pids $!"
 compile peer || exit 1
+${CC:-gcc} -static -O1 -o "$tmp/still" "$here/still.c" && export TEST_STILL="$tmp/still" || exit 1
 legs=${LEGS:-stack loopback}
 for p in both_peer peer; do # the peers as threads of the program (inside.h)
 	${CC:-gcc} ${SAN:-} -std=gnu11 -D_GNU_SOURCE -DINSIDE -O1 -g -Wall -Wextra -Wno-unused-function -pthread -fPIC -shared \
@@ -43,6 +44,7 @@ done
 inside() {
 	case $1 in
 	both_life | trap_limits | trap_lowest | trap_numbers | trap_children | ep_fork | ep_halves | fork_share | stdio_* | trap_reuse) return 1 ;;
+	spawn | pass_*) return 1 ;; # descriptors go to programs that have no peer inside
 	both_*) echo "$tmp/both_peer.so" ;;
 	*) grep -q both.h "$here/$1.c" && echo "$tmp/both_peer.so" || echo "$tmp/peer.so" ;;
 	esac
@@ -56,7 +58,7 @@ while [ ! -S "$tmp/k.ctl" ] || [ ! -S "$tmp/s.ctl" ]; do sleep 0.05; done
 if [ $# = 0 ]; then
 	for f in "$here"/*.c; do
 		case ${f##*/} in
-		both_peer.c | peer.c) ;;
+		both_peer.c | peer.c | still.c) ;;
 		*.c) f=${f##*/} && set -- "$@" "${f%.c}" ;;
 		esac
 	done

@@ -1,0 +1,123 @@
+# passing.sh - cases in which descriptors go from one program to another. Sourced by run.sh.
+# shellcheck shell=bash
+
+# posix_spawn, system and subprocess: the child has the connection, the parent closes its own at once.
+c_spawn_inherits() {
+	cat >spawn.py <<-'END'
+		import os, socket, subprocess, sys
+		l = socket.socket()
+		l.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+		l.bind(("0.0.0.0", 7020))
+		l.listen(5)
+		def take():
+		    c = l.accept()[0]
+		    os.set_inheritable(c.fileno(), True)
+		    return c
+		children = []
+		for env in {}, os.environ:
+		    c = take()
+		    children.append(os.posix_spawn("/bin/cat", ["cat"], env,
+		        file_actions=[(os.POSIX_SPAWN_DUP2, c.fileno(), 0), (os.POSIX_SPAWN_DUP2, c.fileno(), 1),
+		                      (os.POSIX_SPAWN_CLOSE, c.fileno())]))
+		    c.close()
+		c = take()
+		bad = os.system(f"cat <&{c.fileno()} >&{c.fileno()}")
+		c.close()
+		c = take()
+		p = subprocess.Popen(["/bin/bash", "-c", f"cat <&{c.fileno()} >&{c.fileno()}"], pass_fds=[c.fileno()], env={})
+		c.close()
+		bad |= p.wait()
+		for p in children:
+		    bad |= os.waitpid(p, 0)[1]
+		sys.exit(bad)
+	END
+	spy_start ""
+	serve 7020 /usr/bin/python3 spawn.py
+	exchanges 7020 4
+	wait "$SERVER" || fail "status $?"
+	spy_stop || fail "kernel sockets"
+	keepers_gone
+}
+
+ended() { ! kill -0 "$1"; }
+
+# A new binary takes the listeners of the old one over, while clients come all the time.
+c_nginx_upgrade() {
+	nginx_workers_config "$WORK/upgrade.conf" 80 2
+	sed -i 's/^daemon off;//' "$WORK/upgrade.conf"
+	spy_start nginx
+	ours /usr/sbin/nginx -c "$WORK/upgrade.conf" || fail "nginx: status $?"
+	wait_until 50 "the master's number" test -s "$WORK/nginx/80.pid" || fail "no master"
+	wait_until 50 "the first answer" curl -sS -o got "http://$STACK/small" || fail "it does not answer"
+	local old new i
+	old=$(cat "$WORK/nginx/80.pid")
+	(
+		while [ ! -e stop ]; do
+			timeout 10 curl -sS -o got "http://$STACK/two" && cmp -s got www/two || echo "status $?" >>refused
+		done
+	) &
+	CLIENT=$!
+	for i in 1 2; do
+		kill -USR2 "$old"
+		wait_until 50 "the new master" test -s "$WORK/nginx/80.pid.oldbin" || fail "no upgrade: $(cat "$WORK/nginx/error.log")"
+		wait_until 50 "the new master's number" test -s "$WORK/nginx/80.pid" || fail "no new master"
+		new=$(cat "$WORK/nginx/80.pid")
+		[ "$new" != "$old" ] || fail "the same master: $(cat "$WORK/nginx/error.log")"
+		kill -WINCH "$old"
+		sleep 0.5
+		kill -QUIT "$old"
+		wait_until 100 "the old master's end" ended "$old" || fail "the old master stays"
+		old=$new
+	done
+	touch stop
+	wait "$CLIENT"
+	[ ! -e refused ] || fail "requests failed during the upgrade: $(sort refused | uniq -c)"
+	kill -QUIT "$old"
+	wait_until 100 "nginx's end" ended "$old" || fail "nginx stays"
+	spy_stop || fail "kernel sockets"
+	keepers_gone
+}
+
+# inetd's way: the listener is made by one program and used by another, which gets an environment from scratch.
+c_socket_activation() {
+	spy_start ""
+	cat >activated.py <<-'END'
+		import os, socket, sys
+		assert os.environ["LISTEN_FDS"] == "1"
+		l = socket.socket(fileno=3)
+		for i in range(3):
+		    c = l.accept()[0]
+		    while b := c.recv(65536):
+		        c.sendall(b)
+		    c.close()
+	END
+	serve 7021 systemd-socket-activate -l 0.0.0.0:7021 /usr/bin/python3 activated.py
+	exchanges 7021 3
+	wait "$SERVER" || fail "status $?"
+	echo "a process for each connection"
+	serve 7022 socat TCP-LISTEN:7022,fork,reuseaddr EXEC:cat
+	exchanges 7022 5
+	server_end ""
+	spy_stop || fail "kernel sockets"
+	keepers_gone
+}
+
+c_git_daemon() {
+	git init -q -b main source && cp www/two source/ && git -C source add two &&
+		git -C source -c user.name=t -c user.email=t@t commit -q -m one || fail "git: status $?"
+	spy_start ""
+	serve 9418 git daemon --reuseaddr --export-all --base-path="$WORK" --listen=0.0.0.0 "$WORK/source"
+	timeout 60 git clone -q "git://$STACK/source" cloned || fail "git clone: status $?"
+	cmp cloned/two www/two || fail "the bytes differ"
+	echo "ours is the client of the kernel's"
+	server_end ""
+	keepers_gone
+	spy_start ""
+	git daemon --reuseaddr --export-all --base-path="$WORK" --listen="$KERNEL" "$WORK/source" &
+	local daemon=$!
+	wait_port 9418
+	ours git clone -q "git://$KERNEL/source" again || fail "git clone: status $?"
+	cmp again/two www/two || fail "the bytes differ"
+	end_process "$daemon"
+	spy_stop || fail "kernel sockets"
+}
