@@ -1,6 +1,6 @@
 #!/bin/bash
-# deps.sh [lint] [valgrind] [cov] - install the Debian packages that `make demo`, `make check` and `make bench`
-# need; the named groups add what those targets want. Silent when everything is there.
+# deps.sh [lint] [valgrind] [cov] [compat] - install the Debian packages that `make demo`, `make check` and
+# `make bench` need; the named groups add what those targets want. Silent when everything is there.
 #
 # Packages must not start a service on this machine, neither now nor at the next boot: while apt-get
 # works, policy-rc.d refuses every start (whatever runs already is left alone), and units that the new
@@ -22,8 +22,12 @@ for group in "$@"; do
 	lint) packages+=(clang-format clang-tidy cppcheck shellcheck mandoc codespell binutils) ;;
 	valgrind) packages+=(valgrind libc6-dbg) ;;
 	cov) ;; # gcov comes with gcc
+	compat)
+		mapfile -t more < <(sed 's/#.*//' "$(dirname "$(readlink -f "$0")")/../tests/compat/packages" | xargs -n1)
+		packages+=("${more[@]}")
+		;;
 	*)
-		echo "deps: unknown group '$group'; use lint, valgrind or cov" >&2
+		echo "deps: unknown group '$group'; use lint, valgrind, cov or compat" >&2
 		exit 2
 		;;
 	esac
@@ -59,7 +63,7 @@ aside=
 log=$(mktemp /tmp/utcp-deps.XXXXXX) || fail "/tmp cannot be written; free some space"
 
 enabled_units() {
-	find /etc/systemd/system -path '*.wants/*' -name '*.service' -printf '%f\n' 2>/dev/null | sort -u
+	find /etc/systemd/system -path '*.wants/*' -name '*.*' -printf '%f\n' 2>/dev/null | sort -u
 	find /etc/rc[2345].d -name 'S*' -printf '%f\n' 2>/dev/null | sed 's/^S[0-9]*//' | sort -u
 }
 

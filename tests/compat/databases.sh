@@ -1,0 +1,6 @@
+# databases.sh
+# shellcheck shell=bash
+
+cases_databases() {
+	:
+}

@@ -1,0 +1,6 @@
+# languages.sh
+# shellcheck shell=bash
+
+cases_languages() {
+	:
+}

@@ -1,0 +1,6 @@
+# remote.sh
+# shellcheck shell=bash
+
+cases_remote() {
+	:
+}

@@ -1,0 +1,6 @@
+# web.sh
+# shellcheck shell=bash
+
+cases_web() {
+	:
+}
