@@ -30,8 +30,12 @@ bool netio_owns_fd(int fd)
 	return atomic_load_explicit(&ours[fd / WORD_BITS], memory_order_relaxed) >> (fd % WORD_BITS) & 1;
 }
 
+_Atomic int netio_lowest_fd = INT32_MAX;
+
 static void mark(int fd, int *where)
 {
+	if (fd < atomic_load_explicit(&netio_lowest_fd, memory_order_relaxed))
+		atomic_store_explicit(&netio_lowest_fd, fd, memory_order_relaxed);
 	where_of[fd] = where;
 	atomic_fetch_or_explicit(&ours[fd / WORD_BITS], 1ull << (fd % WORD_BITS), memory_order_relaxed);
 }

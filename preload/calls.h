@@ -76,18 +76,26 @@ static inline int64_t negative(int64_t r)
 	return r < 0 ? -errno : r;
 }
 
-/* A number that a socket call must not pass to the kernel: ours, or one that fork() cut off. */
+/* A descriptor of the library's own: no such number exists for the application (EBADF). */
+bool fd_ours(int fd);
+static inline bool fd_hidden(int fd)
+{
+	return UNLIKELY(fd >= atomic_load_explicit(&netio_lowest_fd, memory_order_relaxed)) && fd_ours(fd);
+}
+
+/* A number that a call must not pass to the kernel: a stack socket, one that fork() cut off, a hidden one. */
 static inline bool fd_is_stack(int fd)
 {
 	enum fd_kind k = fd_kind(fd);
-	return UNLIKELY(k == FD_STREAM || k == FD_LISTENER || k == FD_LOST);
+	return UNLIKELY(k == FD_STREAM || k == FD_LISTENER || k == FD_LOST) || fd_hidden(fd);
 }
 /* What a call on a FD_LOST number answers (one log line a process). */
 int fd_lost_error(void);
 
 /*
  * The frame of a wrapper on a stack socket: `expr` (over `held`, the held
- * description) for ours, -EIO for a lost one, otherwise the kernel's answer.
+ * description) for ours, -EIO for a lost one, -EBADF for a hidden one, otherwise
+ * the kernel's answer.
  * Used when fd_is_stack() said yes; the number may have changed hands since.
  */
 #define STACK_CALL(fd, expr, kernel)                                                                         \
@@ -99,7 +107,9 @@ int fd_lost_error(void);
 			r_ = (expr);                                                                         \
 			fd_release(held);                                                                    \
 		} else {                                                                                     \
-			r_ = fd_kind(fd) == FD_LOST ? fd_lost_error() : negative(kernel);                    \
+			r_ = fd_kind(fd) == FD_LOST ? fd_lost_error()                                        \
+			     : fd_hidden(fd)	    ? -EBADF                                                 \
+						    : negative(kernel);                                             \
 		}                                                                                            \
 		result(r_, saved_errno_);                                                                    \
 	})

@@ -19,6 +19,10 @@ static bool aio_allowed(int fd)
 
 	if (LIKELY(!fd_is_stack(fd)))
 		return true;
+	if (fd_hidden(fd)) {
+		errno = EBADF;
+		return false;
+	}
 	if (!atomic_flag_test_and_set(&told))
 		log_line("aio_read() and its kin do not work on the stack's sockets; keep them on the kernel "
 			 "with UTCP_RULES");

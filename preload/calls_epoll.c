@@ -39,6 +39,8 @@ int epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 {
 	int saved_errno = errno;
 
+	if (fd_hidden(epfd) || fd_hidden(fd))
+		return (int)result(-EBADF, saved_errno);
 	if ((fd_kind(epfd) != FD_EPOLL && fd_kind(fd) == FD_KERNEL) || netio_internal_thread())
 		return REAL(epoll_ctl)(epfd, op, fd, ev);
 	return (int)result(epoll_shadow_ctl(epfd, op, fd, ev), saved_errno);
@@ -96,8 +98,11 @@ static int plain_wait(struct plain *p)
 
 static int waited(struct plain *p, nsec deadline)
 {
-	int saved_errno = errno, n = plain_wait(p);
+	int saved_errno = errno, n;
 
+	if (fd_hidden(p->epfd))
+		return (int)result(-EBADF, saved_errno);
+	n = plain_wait(p);
 	if (n != EPOLL_PLAIN_AGAIN)
 		return n;
 	return (int)result(epoll_shadow_wait(p->epfd, p->ev, p->max, deadline, p->mask), saved_errno);

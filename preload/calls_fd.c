@@ -22,9 +22,9 @@
 #define OWN_FDS_MAX (1u << 16) /* none of ours is above: netio/fds.c */
 
 /* A child of vfork() that closes all it does not pass on needs the line to the keeper until its exec(). */
-static bool ours(int fd)
+bool fd_ours(int fd)
 {
-	return UNLIKELY(the_stack != NULL) && UNLIKELY(netio_owns_fd(fd)) && !netio_internal_thread() &&
+	return the_stack != NULL && netio_owns_fd(fd) && !netio_internal_thread() &&
 	       (!process_is_vfork_child() || netio_is_life_line(the_stack, fd));
 }
 
@@ -56,7 +56,7 @@ int close(int fd)
 
 	switch (fd_kind(fd)) {
 	case FD_KERNEL:
-		if (ours(fd))
+		if (fd_hidden(fd))
 			return (int)result(-EBADF, saved_errno);
 		if (UNLIKELY(netio_internal_thread()) && netio_owns_fd(fd)) {
 			netio_unprotect_close(fd); /* libev's own set */
@@ -95,7 +95,7 @@ static int range_close(unsigned int first, unsigned int last, int flags)
 
 	if (the_stack) {
 		for (uint64_t fd = first; fd <= last && fd < OWN_FDS_MAX; fd++) {
-			if (!netio_owns_fd((int)fd) || !ours((int)fd))
+			if (!netio_owns_fd((int)fd) || !fd_hidden((int)fd))
 				continue;
 			if (fd > from && REAL(close_range)((unsigned int)from, (unsigned int)fd - 1, flags))
 				return -errno;
@@ -149,7 +149,7 @@ int dup(int fd)
 {
 	int saved_errno = errno;
 
-	if (ours(fd))
+	if (fd_hidden(fd))
 		return (int)result(-EBADF, saved_errno);
 	return copied(fd, NUMBER(REAL(dup)(fd)));
 }
@@ -157,9 +157,9 @@ int dup(int fd)
 /* Before dup2() onto `to`: ours is moved away. */
 static int number_retire(int from, int to)
 {
-	if (ours(from))
+	if (fd_hidden(from))
 		return -EBADF;
-	return ours(to) ? netio_vacate_fd(to) : 0;
+	return fd_hidden(to) ? netio_vacate_fd(to) : 0;
 }
 
 /*
@@ -194,7 +194,7 @@ int dup2(int from, int to)
 	int saved_errno = errno, r;
 
 	if (from == to)
-		return ours(from) ? (int)result(-EBADF, saved_errno) : REAL(dup2)(from, to);
+		return fd_hidden(from) ? (int)result(-EBADF, saved_errno) : REAL(dup2)(from, to);
 	r = number_retire(from, to);
 	return (int)result(r < 0 ? r : dup_onto(from, to, 0), saved_errno);
 }
@@ -242,7 +242,7 @@ static int fcntl_call(int fd, int cmd, void *arg)
 	int saved_errno = errno, r;
 	uint32_t mark;
 
-	if (ours(fd))
+	if (fd_hidden(fd))
 		return (int)result(-EBADF, saved_errno);
 	mark = number_mark();
 	r = REAL(fcntl64)(fd, cmd, arg);

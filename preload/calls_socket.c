@@ -40,7 +40,7 @@ int bind(int fd, const struct sockaddr *sa, socklen_t len)
 	case FD_STREAM:
 		return (int)result(-EINVAL, saved_errno); /* it has its address */
 	default:
-		return REAL(bind)(fd, sa, len);
+		return fd_hidden(fd) ? (int)result(-EBADF, saved_errno) : REAL(bind)(fd, sa, len);
 	}
 }
 
@@ -55,7 +55,7 @@ int listen(int fd, int backlog)
 	case FD_STREAM:
 		return (int)result(-EINVAL, saved_errno); /* connected */
 	default:
-		return REAL(listen)(fd, backlog);
+		return fd_hidden(fd) ? (int)result(-EBADF, saved_errno) : REAL(listen)(fd, backlog);
 	}
 }
 
@@ -90,7 +90,7 @@ int connect(int fd, const struct sockaddr *sa, socklen_t len)
 	case FD_LISTENER:
 		return (int)result(socket_connect(fd, sa, len), saved_errno);
 	default:
-		return REAL(connect)(fd, sa, len);
+		return fd_hidden(fd) ? (int)result(-EBADF, saved_errno) : REAL(connect)(fd, sa, len);
 	}
 }
 

@@ -188,6 +188,8 @@ void netio_set_report(void (*f)(const char *line));
 bool netio_internal_thread(void);
 /* True if fd is one of ours (device, bells, timer, region, epoll sets): the application must see EBADF. */
 bool netio_owns_fd(int fd);
+/* None of them was ever below it: the quick answer. */
+extern _Atomic int netio_lowest_fd;
 /*
  * Move a descriptor of ours up and out of the way of the application's numbers,
  * CLOEXEC, and remember it; the new number or a negative errno (the old one is closed).

@@ -6,8 +6,11 @@
 #include "peer.h"
 #include <sys/resource.h>
 #include <sys/select.h>
+#include <sys/ioctl.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 #define FIRST 900 /* ours lie somewhere in here, wherever the limit puts them */
 #define LAST  1300
@@ -125,6 +128,59 @@ static void foreign(void)
 	works("after all");
 }
 
+/* Every other call that takes a number. */
+static void no_such_number(int i, int nul, int p[2], int ep, int *bad)
+{
+	char b[8] = "";
+	int k = 0, one = 1;
+	struct iovec v = {b, 1};
+	struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
+	struct mmsghdr mm = {.msg_hdr = m};
+	struct sockaddr_in a = peer_address();
+	socklen_t len = sizeof a, four = sizeof one;
+	struct epoll_event e;
+	const struct timespec zero = {0, 0};
+	FILE *f;
+#define NO(call) bad[k++] += !((call) == -1 && errno == EBADF)
+	NO(read(i, b, 1)), NO(readv(i, &v, 1)), NO(preadv2(i, &v, 1, -1, 0)), NO(recv(i, b, 1, MSG_DONTWAIT));
+	NO(recvfrom(i, b, 1, MSG_DONTWAIT, NULL, NULL)), NO(recvmsg(i, &m, MSG_DONTWAIT));
+	NO(recvmmsg(i, &mm, 1, MSG_DONTWAIT, NULL)), NO(write(i, b, 1)), NO(writev(i, &v, 1));
+	NO(pwritev2(i, &v, 1, -1, 0)), NO(send(i, b, 1, 0)), NO(sendto(i, b, 1, 0, NULL, 0)),
+	    NO(sendmsg(i, &m, 0));
+	NO(sendmmsg(i, &mm, 1, 0)), NO(sendfile(i, nul, NULL, 1)), NO(splice(i, NULL, p[1], NULL, 1, 0));
+	NO(splice(p[0], NULL, i, NULL, 1, 0)), NO(ioctl(i, FIONREAD, &one)), NO(shutdown(i, SHUT_RD));
+	NO(bind(i, (struct sockaddr *)&a, len)), NO(listen(i, 1)), NO(accept(i, NULL, NULL));
+	NO(accept4(i, NULL, NULL, 0)), NO(connect(i, (struct sockaddr *)&a, len));
+	NO(getsockname(i, (struct sockaddr *)&a, &len)), NO(getpeername(i, (struct sockaddr *)&a, &len));
+	NO(getsockopt(i, SOL_SOCKET, SO_TYPE, &one, &four)),
+	    NO(setsockopt(i, SOL_SOCKET, SO_KEEPALIVE, &one, 4));
+	NO(sockatmark(i)), NO(epoll_wait(i, &e, 1, 0)), NO(epoll_pwait(i, &e, 1, 0, NULL));
+	NO(epoll_pwait2(i, &e, 1, &zero, NULL)), NO(ep_add(i, nul, EPOLLIN, 1)),
+	    NO(epoll_ctl(ep, EPOLL_CTL_DEL, i, NULL));
+	NO(syscall(SYS_read, i, b, 1)), NO(syscall(SYS_write, i, b, 1)), NO(dprintf(i, "x"));
+	f = fdopen(i, "r");
+	NO(f ? 0 : -1);
+}
+
+static void nowhere(void)
+{
+	int bad[40] = {0}, p[2], ep = epoll_create1(0), nul = open("/dev/zero", O_RDWR);
+
+	if (pipe(p) || write(p[1], "x", 1) != 1)
+		exit(1);
+	for (int i = FIRST; i <= LAST; i++)
+		no_such_number(i, nul, p, ep, bad);
+	printf("other calls, not EBADF:");
+	for (int k = 0; k < 40; k++)
+		printf(" %d", bad[k]);
+	puts("");
+	close(p[0]);
+	close(p[1]);
+	close(ep);
+	close(nul);
+	works("after them");
+}
+
 /* select() on numbers that an fd_set has no room for: programs allocate larger ones. */
 static void beyond(void)
 {
@@ -171,6 +227,7 @@ int main(void)
 	sock = peer_connect("e");
 	works("at first");
 	foreign();
+	nowhere();
 	loops();
 	dup_over();
 	beyond();
