@@ -2,6 +2,8 @@
  * calls_poll.c - wrappers: poll and select. Straight to libc unless one of the
  * numbers is a stack socket, or an epoll set that holds one.
  */
+#include <pthread.h>
+
 #include "preload/calls.h"
 
 /* <poll.h> declares the array write-only; poll reads `events`, and so may we. */
@@ -28,12 +30,82 @@ static int deadline_of(const struct timespec *ts, nsec *out)
 	return 0;
 }
 
+/* ------------------------------------------------------------ in libc */
+
+/*
+ * libc's call, unless the stack is concerned: it may be so only once the sets
+ * among the numbers are noted, or in the middle of the call (poll_plain.c).
+ */
+struct plain {
+	int (*call)(const struct plain *p);
+	struct pollfd *fds;
+	nfds_t n;
+	int timeout, nfds;
+	fd_set *r, *w, *x;
+	struct timeval *tv;
+	const struct timespec *ts;
+	const sigset_t *mask;
+};
+#define NOT_PLAIN INT32_MIN
+
+static int call_poll(const struct plain *p)
+{
+	return REAL(poll)(p->fds, p->n, p->timeout);
+}
+
+static int call_ppoll(const struct plain *p)
+{
+	return REAL(ppoll)(p->fds, p->n, p->ts, p->mask);
+}
+
+static int call_select(const struct plain *p)
+{
+	return REAL(select)(p->nfds, p->r, p->w, p->x, p->tv);
+}
+
+static int call_pselect(const struct plain *p)
+{
+	return REAL(pselect)(p->nfds, p->r, p->w, p->x, p->ts, p->mask);
+}
+
+static bool concerns_stack(const struct plain *p)
+{
+	return p->fds ? poll_concerns_stack(p->fds, p->n) : select_concerns_stack(p->nfds, p->r, p->w, p->x);
+}
+
+static int over_sets(const struct plain *p, struct poll_sets *sets)
+{
+	volatile int r = NOT_PLAIN;
+
+	pthread_cleanup_push(poll_sets_forget, sets);
+	if (!concerns_stack(p))
+		r = p->call(p);
+	pthread_cleanup_pop(1);
+	return r;
+}
+
+/* What libc answered, or NOT_PLAIN. */
+static int plain(const struct plain *p)
+{
+	struct poll_sets sets;
+
+	if (UNLIKELY(the_stack != NULL) && concerns_stack(p))
+		return NOT_PLAIN;
+	if (LIKELY(p->fds ? !poll_sets_find(&sets, p->fds, p->n)
+			  : !select_sets_find(&sets, p->nfds, p->r, p->w, p->x)))
+		return p->call(p);
+	return over_sets(p, &sets);
+}
+
+/* ------------------------------------------------------------ poll */
+
 int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
-	int saved_errno = errno;
+	const struct plain p = {call_poll, .fds = fds, .n = n, .timeout = timeout};
+	int saved_errno = errno, r = plain(&p);
 
-	if (LIKELY(!the_stack) || !poll_concerns_stack(fds, n))
-		return REAL(poll)(fds, n, timeout);
+	if (LIKELY(r != NOT_PLAIN))
+		return r;
 	nsec deadline = timeout < 0 ? NSEC_NEVER : netio_now() + (nsec)timeout * NS_PER_MS;
 	return (int)result(stack_poll(fds, n, deadline, NULL), saved_errno);
 }
@@ -46,11 +118,13 @@ int __poll(struct pollfd *fds, nfds_t n, int timeout)
 int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *ts, const sigset_t *mask)
 {
 	int saved_errno = errno;
+	const struct plain p = {call_ppoll, .fds = fds, .n = n, .ts = ts, .mask = mask};
 	nsec deadline;
+	int r = plain(&p);
 
-	if (LIKELY(!the_stack) || !poll_concerns_stack(fds, n))
-		return REAL(ppoll)(fds, n, ts, mask);
-	int r = deadline_of(ts, &deadline);
+	if (LIKELY(r != NOT_PLAIN))
+		return r;
+	r = deadline_of(ts, &deadline);
 	return (int)result(r ? r : stack_poll(fds, n, deadline, mask), saved_errno);
 }
 
@@ -70,12 +144,14 @@ int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *ts, const s
 
 int select(int nfds, fd_set *r, fd_set *w, fd_set *x, struct timeval *tv)
 {
+	const struct plain p = {call_select, .nfds = nfds, .r = r, .w = w, .x = x, .tv = tv};
 	int saved_errno = errno, ret;
 	struct timespec ts;
 	nsec deadline;
 
-	if (LIKELY(!the_stack) || !select_concerns_stack(nfds, r, w, x))
-		return REAL(select)(nfds, r, w, x, tv);
+	ret = plain(&p);
+	if (LIKELY(ret != NOT_PLAIN))
+		return ret;
 	if (tv) {
 		/* Linux takes microseconds beyond a second */
 		ts.tv_sec = tv->tv_sec + tv->tv_usec / 1000000;
@@ -96,11 +172,13 @@ int __select(int nfds, fd_set *r, fd_set *w, fd_set *x, struct timeval *tv)
 
 int pselect(int nfds, fd_set *r, fd_set *w, fd_set *x, const struct timespec *ts, const sigset_t *mask)
 {
+	const struct plain p = {call_pselect, .nfds = nfds, .r = r, .w = w, .x = x, .ts = ts, .mask = mask};
 	int saved_errno = errno, ret;
 	nsec deadline;
 
-	if (LIKELY(!the_stack) || !select_concerns_stack(nfds, r, w, x))
-		return REAL(pselect)(nfds, r, w, x, ts, mask);
+	ret = plain(&p);
+	if (LIKELY(ret != NOT_PLAIN))
+		return ret;
 	ret = deadline_of(ts, &deadline);
 	return (int)result(ret ? ret : stack_select(nfds, r, w, x, deadline, mask), saved_errno);
 }

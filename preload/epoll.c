@@ -71,6 +71,8 @@ struct tcp_member *epoll_tcp_members[EPOLL_BUCKETS];
 _Atomic uint32_t epoll_joined;
 atomic_bool epoll_any_exposed;
 _Atomic uint32_t epoll_plain_waiters[EPOLL_BUCKETS];
+_Atomic uint32_t epoll_plain_pollers;
+atomic_bool epoll_any;
 static uint64_t secret; /* the bell's tag; drawn when first needed */
 
 /* ------------------------------------------------------------------ memory, lock, numbers */
@@ -282,6 +284,7 @@ struct set *set_get(int fd)
 
 void epoll_created(int epfd)
 {
+	atomic_store(&epoll_any, true);
 	sets_lock();
 	number_drop(epfd);
 	set_new(epfd, 0);
@@ -311,7 +314,7 @@ bool epoll_has_shadow(int epfd)
 	struct set *s;
 	bool yes;
 
-	if (!atomic_load_explicit(&epoll_joined, memory_order_relaxed))
+	if (!atomic_load(&epoll_joined))
 		return false;
 	sets_lock();
 	s = set_of(epfd);
@@ -341,6 +344,7 @@ void epoll_forked(bool shared)
 	pthread_mutex_init(&sets_mutex, NULL);
 	for (uint32_t b = 0; b < EPOLL_BUCKETS; b++)
 		atomic_store(&epoll_plain_waiters[b], 0);
+	atomic_store(&epoll_plain_pollers, 0);
 	for (struct set *s = epoll_sets; s; s = s->next) {
 		s->refs = s->numbers != 0;
 		if (!shared) {

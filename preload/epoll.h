@@ -56,8 +56,12 @@ extern struct number *epoll_numbers[EPOLL_BUCKETS];
 extern struct tcp_member *epoll_tcp_members[EPOLL_BUCKETS];
 extern _Atomic uint32_t epoll_joined; /* sets with a W(E) */
 extern atomic_bool epoll_any_exposed;
-/* Threads inside libc's epoll_wait() per hash of the number: whom a set's first stack member must find. */
+/* Threads inside libc's epoll_wait(), or polling the set, per hash of the number: whom a set's first stack
+ * member must find. */
 extern _Atomic uint32_t epoll_plain_waiters[EPOLL_BUCKETS];
+/* Sleepers in libc's poll() over more sets than they could count one by one. */
+extern _Atomic uint32_t epoll_plain_pollers;
+extern atomic_bool epoll_any; /* a set was ever made */
 
 /* epoll.c. All that follows needs the mutex, but for epoll_kernel_ctl(). */
 void sets_lock(void);

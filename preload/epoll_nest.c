@@ -15,7 +15,8 @@ static void wake_plain(struct set *s)
 {
 	for (uint32_t b = 0; b < EPOLL_BUCKETS; b++)
 		for (struct number *n = epoll_numbers[b]; n; n = n->next)
-			if (n->set == s && atomic_load(&epoll_plain_waiters[b]))
+			if (n->set == s &&
+			    (atomic_load(&epoll_plain_waiters[b]) || atomic_load(&epoll_plain_pollers)))
 				set_expose(s);
 }
 

@@ -40,6 +40,7 @@ struct plan {
 	struct pollfd *kernel;
 	uint32_t *kernel_index; /* into the caller's array, per kernel entry */
 	bool has_sets;		/* a kernel entry is an epoll set with stack members */
+	struct poll_sets plain; /* those that have none yet */
 	size_t *pages;		/* what does not fit into `space`; the first word is the size */
 	struct waitset *ws;
 	nsec deadline;
@@ -103,6 +104,7 @@ static void plan_release(void *arg)
 	for (uint32_t i = 0; i < p->n_stack; i++)
 		fd_release(p->stack[i].description);
 	p->n_stack = 0;
+	poll_sets_forget(&p->plain);
 	if (p->pages)
 		pages_put(p->pages, *p->pages);
 	p->pages = NULL;
@@ -157,9 +159,12 @@ static void plan_entry(struct plan *p, uint32_t i)
 		p->n_invalid++;
 		return;
 	}
-	if (k == FD_EPOLL && epoll_has_shadow(f->fd)) {
-		epoll_expose(f->fd);
-		p->has_sets = true;
+	if (k == FD_EPOLL) {
+		poll_sets_note(&p->plain, f->fd);
+		if (epoll_has_shadow(f->fd)) {
+			epoll_expose(f->fd);
+			p->has_sets = true;
+		}
 	}
 	plan_kernel(p, i, f->fd, f->events);
 }
@@ -426,9 +431,9 @@ static bool sets_readable(int nfds, const fd_set *r, const fd_set *w, const fd_s
 	       (!x || memory_readable(x, n));
 }
 
-/* The next number >= fd that is in any of the sets, or nfds. */
-static int next_fd(int fd, int nfds, const fd_set *r, const fd_set *w, const fd_set *x)
+int select_next(int fd, int nfds, const fd_set *r, const fd_set *w, const fd_set *x)
 {
+	fd++;
 	while (fd < nfds) {
 		word bits = any_word(fd / WORD_BITS, r, w, x) >> (fd % WORD_BITS);
 		if (bits) {
@@ -444,7 +449,7 @@ bool select_concerns_stack(int nfds, const fd_set *r, const fd_set *w, const fd_
 {
 	if (!the_stack || nfds <= 0 || !sets_readable(nfds, r, w, x))
 		return false;
-	for (int fd = next_fd(0, nfds, r, w, x); fd < nfds; fd = next_fd(fd + 1, nfds, r, w, x)) {
+	for (int fd = select_next(-1, nfds, r, w, x); fd < nfds; fd = select_next(fd, nfds, r, w, x)) {
 		struct pollfd one = {.fd = fd};
 		if (poll_concerns_stack(&one, 1))
 			return true;
@@ -491,7 +496,7 @@ static int fill_from_sets(struct pollfd *f, int nfds, const fd_set *r, const fd_
 {
 	int n = 0;
 
-	for (int fd = next_fd(0, nfds, r, w, x); fd < nfds; fd = next_fd(fd + 1, nfds, r, w, x)) {
+	for (int fd = select_next(-1, nfds, r, w, x); fd < nfds; fd = select_next(fd, nfds, r, w, x)) {
 		int events = (bit_is_set(r, fd) ? SELECT_IN : 0) | (bit_is_set(w, fd) ? SELECT_OUT : 0) |
 			     (bit_is_set(x, fd) ? SELECT_EX : 0);
 		f[n++] = (struct pollfd){.fd = fd, .events = (short)events};
@@ -561,7 +566,7 @@ int stack_select(int nfds, fd_set *r, fd_set *w, fd_set *x, nsec deadline, const
 		return -EINVAL;
 	if (!sets_readable(nfds, r, w, x))
 		return -EFAULT;
-	for (int fd = next_fd(0, nfds, r, w, x); fd < nfds; fd = next_fd(fd + 1, nfds, r, w, x))
+	for (int fd = select_next(-1, nfds, r, w, x); fd < nfds; fd = select_next(fd, nfds, r, w, x))
 		n++;
 	if (n > PLAN_INLINE) {
 		bytes = (size_t)n * sizeof *f;

@@ -220,6 +220,22 @@ bool select_concerns_stack(int nfds, const fd_set *r, const fd_set *w, const fd_
 void select_write_back(nsec deadline, struct timeval *left);
 
 /*
+ * poll_plain.c. Around libc's poll() or select(): the epoll sets among the
+ * numbers, which may get their first stack member meanwhile. find: false, there
+ * are none; else ask again whether the call concerns the stack, and forget
+ * afterwards.
+ */
+#define POLL_SETS_MAX 16
+struct poll_sets {
+	uint32_t count, more;
+	uint16_t bucket[POLL_SETS_MAX];
+};
+void poll_sets_note(struct poll_sets *p, int fd);
+bool poll_sets_find(struct poll_sets *p, const struct pollfd *fds, nfds_t n);
+bool select_sets_find(struct poll_sets *p, int nfds, const fd_set *r, const fd_set *w, const fd_set *x);
+void poll_sets_forget(void *poll_sets);
+
+/*
  * epoll.c. Answers for every pair (epfd, fd): hands on to the kernel what is the
  * kernel's. The ctl wrapper calls it whenever epfd is FD_EPOLL or fd is not FD_KERNEL.
  */

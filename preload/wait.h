@@ -63,6 +63,9 @@ uint32_t description_level(struct stack_cx *cx, const struct description *d);
 void *pages_get(size_t bytes);
 void pages_put(void *p, size_t bytes);
 
+/* poll.c, for poll_plain.c: the next number > fd that is in any of the sets, or nfds. */
+int select_next(int fd, int nfds, const fd_set *r, const fd_set *w, const fd_set *x);
+
 /* epoll.c, for poll.c: fd is an epoll set with stack members: make the kernel's poll of it tell the truth. */
 void epoll_expose(int fd);
 /* Bring the bell of such a set (and of what it nests) in line with its ready list. */
