@@ -40,6 +40,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "netio/instrument.h"
 #include "netio/internal.h"
 
 #define CLONE_STACK  16384u
@@ -118,6 +119,8 @@ struct birth {
 	const char *path;
 	int line;
 	void *stack; /* of the second clone */
+	char *env[2 + INSTRUMENT_VARIABLES];
+	const char *log; /* NULL: no stderr */
 	int err;
 };
 
@@ -134,11 +137,10 @@ int __clone(int (*fn)(void *), void *stack, int flags, void *arg, ...);
  * returns, so that an instrument's entry without the exit would stay behind in the
  * parent: a frame on the call stack of our thread, marks on the borrowed stack.
  */
-__attribute__((no_sanitize("thread"), no_sanitize("address"))) static int grandchild(void *arg)
+NOT_INSTRUMENTED static int grandchild(void *arg)
 {
 	struct birth *b = arg;
 	char *argv[] = {(char *)(uintptr_t) "utcp-keeper", NULL};
-	char *envp[] = {(char *)(uintptr_t)NETIO_KEEPER_VARIABLE "=3", NULL};
 	uint64_t none = 0;
 
 	RAW1(SYS_setsid, 0);
@@ -146,12 +148,13 @@ __attribute__((no_sanitize("thread"), no_sanitize("address"))) static int grandc
 	RAW3(SYS_dup3, b->line, KEEPER_FD, 0);
 	RAW3(SYS_close_range, KEEPER_FD + 1, UINT32_MAX, 0);
 	for (int fd = 0; fd < KEEPER_FD; fd++)
-		raw_close(fd);
+		RAW1(SYS_close, fd);
 	RAW4(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR, 0);
 	RAW3(SYS_dup3, 0, 1, 0);
-	RAW3(SYS_dup3, 0, 2, 0);
+	if (!b->log || RAW4(SYS_openat, AT_FDCWD, b->log, O_WRONLY | O_APPEND | O_CREAT, 0600) < 0)
+		RAW3(SYS_dup3, 0, 2, 0);
 	RAW4(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, SIGSET_BYTES);
-	b->err = (int)RAW3(SYS_execve, b->path, argv, envp);
+	b->err = (int)RAW3(SYS_execve, b->path, argv, b->env);
 	return 1;
 }
 
@@ -167,7 +170,8 @@ static int child(void *arg)
 /* As in spawn() of a shell's double fork, but without a copy of our memory and without SIGCHLD. */
 static int spawn(int line)
 {
-	struct birth b = {library_path, line, NULL, 0};
+	struct birth b = {
+	    .path = library_path, .line = line, .env = {(char *)(uintptr_t)NETIO_KEEPER_VARIABLE "=3"}};
 	uint64_t all = UINT64_MAX, old;
 	char *stacks = pages_alloc(2 * CLONE_STACK);
 	int pid, status, saved_errno = errno;
@@ -175,6 +179,8 @@ static int spawn(int line)
 	if (!stacks)
 		return -ENOMEM;
 	b.stack = stacks + CLONE_STACK;
+	b.log = instrument_log();
+	instrument_variables(b.env + 1);
 	RAW4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, SIGSET_BYTES);
 	pid = __clone(child, stacks + CLONE_STACK, CLONE_VM | CLONE_VFORK, &b);
 	if (pid < 0)
@@ -623,6 +629,7 @@ void netio_keeper_main(const char *value)
 		if (keeper.n->dev.fd >= 0)
 			keeper.n->dev.ops->close(&keeper.n->dev);
 	}
+	instrument_end();
 	for (;;)
 		RAW1(SYS_exit_group, 0);
 }

@@ -25,6 +25,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "netio/instrument.h"
 #include "preload/exec.h"
 #include "preload/fdtable.h"
 #include "preload/process.h"
@@ -195,11 +196,13 @@ static void print(const char *text, int len)
 }
 
 _Noreturn void utcp_library_print(void);
-__attribute__((used)) _Noreturn void utcp_library_print(void)
+__attribute__((used)) NOT_INSTRUMENTED _Noreturn void utcp_library_print(void)
 {
-	const char *key, *variable, *keeper = getenv(NETIO_KEEPER_VARIABLE);
+	const char *key, *variable, *keeper;
 	char value[4096], line[4352];
 
+	instrument_begin();
+	keeper = getenv(NETIO_KEEPER_VARIABLE);
 	if (keeper)
 		netio_keeper_main(keeper);
 	process_init();
