@@ -54,7 +54,12 @@ void *real_resolve(enum real_id id);
 
 #define LIKELY(x)   __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define REAL(name)  (LIKELY(real.name) ? real.name : (__typeof__(real.name))real_resolve(REAL_##name))
+/* Any thread may look a name up at any time; all find the same function. */
+#define REAL(name)                                                                                           \
+	({                                                                                                   \
+		__typeof__(real.name) real_ = __atomic_load_n(&real.name, __ATOMIC_RELAXED);                 \
+		LIKELY(real_) ? real_ : (__typeof__(real.name))real_resolve(REAL_##name);                    \
+	})
 
 /*
  * The only place where errno is written: a negative errno becomes -1; on
