@@ -305,13 +305,13 @@ void fd_release_held(void *d)
 	fd_release((ref)(uintptr_t)d);
 }
 
-/* Raise a count that is not zero. */
+/* Raise a count that is not zero, of a description that the end of the process has not closed. */
 static bool description_hold(ref d)
 {
 	_Atomic uint32_t *refs = &local_of(d)->refs;
 	uint32_t n = atomic_load_explicit(refs, memory_order_relaxed);
 
-	while (n)
+	while (n && !(n & REFS_AT_END))
 		if (atomic_compare_exchange_weak_explicit(refs, &n, n + 1, memory_order_acq_rel,
 							  memory_order_relaxed))
 			return true;

@@ -124,13 +124,14 @@ _Static_assert(offsetof(struct description, holders) == offsetof(struct shared_o
 
 /* What this process has of a description. In private memory: fork() copies it, and it dies with us. */
 struct local {
-	_Atomic uint32_t refs;	  /* numbers + calls in progress that hold it; 0: none of ours */
+	_Atomic uint32_t refs; /* numbers + calls in progress that hold it; 0: none of ours, or being freed */
 	_Atomic uint32_t numbers; /* numbers only: 0 means closed; calls in progress keep refs */
 	ref hold, child_hold;	  /* our part in it (netio_hold); the next forked child's */
 	int kernel_fd;		  /* a listener's kernel half: a protected duplicate of ours, so that
 				     no number of the application can vanish under a wait; -1: none */
 	uint32_t forks;		  /* process.fork_count when it was made */
 };
+#define REFS_AT_END (1u << 31) /* a flag in refs: the end of the process has closed it (process.c) */
 /* Of a description that this process has, or had a moment ago. */
 struct local *local_of(ref d);
 

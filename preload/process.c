@@ -117,19 +117,32 @@ int fd_lost_error(void)
 
 /* ------------------------------------------------------------ exit */
 
+/* Take a description away from the other threads: false if one is inside a call on it, or about to free it.
+ */
+static bool drain_take(struct local *l, uint32_t *refs)
+{
+	*refs = atomic_load(&l->refs);
+	while (*refs && *refs <= atomic_load(&l->numbers))
+		if (atomic_compare_exchange_weak(&l->refs, refs, *refs | REFS_AT_END))
+			return true;
+	return false;
+}
+
 /*
  * One socket that is still open here. Other processes keep it open. A call in
- * progress in another thread keeps it: then only FIN is queued.
+ * progress in another thread keeps it: then only FIN is queued. A close() in
+ * another thread does what there is to do.
  */
 static void drain_close(struct stack_cx *cx, ref d)
 {
 	struct description *p = description_at(cx, d);
 	struct local *l = local_of(d);
+	uint32_t refs;
 
 	if (!l->hold || !p->sock)
 		return;
-	if (atomic_load(&l->refs) > atomic_load(&l->numbers)) {
-		if (p->holders == 1)
+	if (!drain_take(l, &refs)) {
+		if (refs && p->holders == 1)
 			sock_shutdown(cx, p->sock, 1);
 		return;
 	}

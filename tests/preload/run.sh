@@ -44,7 +44,7 @@ done
 inside() {
 	case $1 in
 	both_life | trap_lowest | trap_numbers | trap_children | ep_fork | ep_halves | fork_share | stdio_* | trap_reuse) return 1 ;;
-	spawn | pass_*) return 1 ;; # descriptors go to programs that have no peer inside
+	spawn | exit_closes | pass_*) return 1 ;; # programs that have no peer inside get descriptors, or are run
 	both_*) echo "$tmp/both_peer.so" ;;
 	*) grep -q both.h "$here/$1.c" && echo "$tmp/both_peer.so" || echo "$tmp/peer.so" ;;
 	esac
@@ -68,7 +68,7 @@ if [ $# = 0 ]; then
 		*.c) f=${f##*/} && set -- "$@" "${f%.c}" ;;
 		esac
 	done
-	set -- "$@" lostwake:UTCP_TEST_PAUSE=500:LOSTWAKE_ROUNDS=400 \
+	set -- "$@" lostwake:UTCP_TEST_PAUSE=500:LOSTWAKE_ROUNDS=400 exit_closes:UTCP_STATS=/dev/null \
 		stdio_streams:STDIO_SEALED=1:UTCP_LOG=/dev/null stdio_exit:STDIO_SEALED=1:UTCP_LOG=/dev/null
 fi
 # What may differ: lines of a program's output, each with its reason.
