@@ -63,10 +63,14 @@ static inline long raw_write(int fd, const void *p, size_t n)
 {
 	return RAW3(SYS_write, fd, p, n);
 }
+#ifdef __SANITIZE_THREAD__
+long raw_close(int fd); /* sys.c */
+#else
 static inline long raw_close(int fd)
 {
 	return RAW1(SYS_close, fd);
 }
+#endif
 static inline long raw_ioctl(int fd, unsigned long request, const void *arg)
 {
 	return RAW3(SYS_ioctl, fd, request, arg);

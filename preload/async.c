@@ -22,7 +22,7 @@
 #define STACK_BYTES (64u << 10)
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct waitset *set; /* once made, it stays */
+static struct waitset *_Atomic set; /* once made, it stays; made under `lock` */
 
 static uint64_t key_of(ref d)
 {
@@ -91,6 +91,7 @@ static void *async_run(void *arg)
 /* The set and its thread, with all signals blocked. Under `lock`. */
 static int async_start(void)
 {
+	struct waitset *fresh;
 	struct stack_cx *cx;
 	pthread_attr_t attr;
 	sigset_t all, old;
@@ -99,12 +100,13 @@ static int async_start(void)
 
 	if (set)
 		return 0;
-	r = waitset_create(the_stack, &set);
+	r = waitset_create(the_stack, &fresh);
 	if (r < 0)
 		return r;
 	cx = netio_enter(the_stack);
-	waitset_ring_always(set, cx, true);
+	waitset_ring_always(fresh, cx, true);
 	netio_leave(the_stack);
+	set = fresh;
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
@@ -114,8 +116,8 @@ static int async_start(void)
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);
 	if (r < 0) {
-		waitset_destroy(set);
 		set = NULL;
+		waitset_destroy(fresh);
 	}
 	return r;
 }

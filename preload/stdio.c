@@ -46,11 +46,11 @@
 
 /* ------------------------------------------------------------ what the slots hold */
 
-/* The functions that were there. Set before the first slot is. */
+/* The functions that were there. Set before the first slot is: another thread may go through that at once. */
 static struct {
-	ssize_t (*read)(FILE *, void *, ssize_t);
-	ssize_t (*write)(FILE *, const void *, ssize_t);
-	int (*close)(FILE *);
+	ssize_t (*_Atomic read)(FILE *, void *, ssize_t);
+	ssize_t (*_Atomic write)(FILE *, const void *, ssize_t);
+	int (*_Atomic close)(FILE *);
 } libc_file;
 
 static ssize_t stream_read(FILE *f, void *buf, ssize_t n)
@@ -187,9 +187,9 @@ static const char *slots_change(struct slots *s)
 	to = MIN_OF(to, protected_end);
 	if (from < to && RAW3(SYS_mprotect, from, to - from, PROT_READ | PROT_WRITE) < 0)
 		return "the C library's tables of stream functions may not be changed";
-	libc_file.read = (__typeof__(libc_file.read))s->function[SLOT_READ];
-	libc_file.write = (__typeof__(libc_file.write))s->function[SLOT_WRITE];
-	libc_file.close = (__typeof__(libc_file.close))s->function[SLOT_CLOSE];
+	libc_file.read = (ssize_t(*)(FILE *, void *, ssize_t))s->function[SLOT_READ];
+	libc_file.write = (ssize_t(*)(FILE *, const void *, ssize_t))s->function[SLOT_WRITE];
+	libc_file.close = (int (*)(FILE *))s->function[SLOT_CLOSE];
 	each_table(s, table_change);
 	if (from < to)
 		RAW3(SYS_mprotect, from, to - from, PROT_READ);
