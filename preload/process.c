@@ -168,9 +168,13 @@ static uint32_t drain_left(struct stack_cx *cx, uint64_t *bytes)
 	return left;
 }
 
+/*
+ * Another process may take the frame that ends it all, and would not know that we
+ * wait for it: look again at short, growing intervals.
+ */
 static void drain_wait(struct netio *n, struct waitset *ws)
 {
-	nsec patience = the_config.exit_drain_ms * NS_PER_MS, limit = 0;
+	nsec patience = the_config.exit_drain_ms * NS_PER_MS, limit = 0, step = NS_PER_MS, until;
 	uint64_t bytes, bytes_before = 0;
 	uint32_t left, left_before = 0;
 	struct wait_result res;
@@ -181,6 +185,7 @@ static void drain_wait(struct netio *n, struct waitset *ws)
 		left = drain_left(cx, &bytes);
 		if (!limit || left != left_before || bytes != bytes_before)
 			limit = cx->now + patience;
+		until = cx->now + step;
 		bool stop = !left || cx->now >= limit;
 		if (!stop)
 			waitset_publish(ws, cx);
@@ -189,7 +194,8 @@ static void drain_wait(struct netio *n, struct waitset *ws)
 			break;
 		left_before = left;
 		bytes_before = bytes;
-		waitset_block(ws, limit, NULL, &res);
+		waitset_block(ws, MIN_OF(until, limit), NULL, &res);
+		step = MIN_OF(step * 2, 50 * NS_PER_MS);
 		cx = netio_enter(n);
 		waitset_withdraw(ws, cx);
 		netio_leave(n);

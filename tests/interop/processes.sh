@@ -222,6 +222,7 @@ c_vfork_inherits() {
 		sys.exit(sum(p.wait() for p in children))
 	END
 	spy_start ""
+	export UTCP_EXIT_DRAIN=600000 # nobody may wait for an acknowledgement that another has taken
 	serve 7009 /usr/bin/python3 vfork.py
 	exchanges 7009 3
 	wait "$SERVER" || fail "status $?"
