@@ -326,6 +326,18 @@ out:
 	return err;
 }
 
+bool netio_pause_driver(struct netio *n)
+{
+	bool running;
+
+	pthread_mutex_lock(&starting);
+	running = n->driver && !n->forgotten;
+	if (running)
+		driver_stop(n);
+	pthread_mutex_unlock(&starting);
+	return running;
+}
+
 void driver_stop(struct netio *n)
 {
 	struct driver *d = n->driver;

@@ -160,6 +160,20 @@
 	X(number, int, login_tty, (int))                                                                     \
 	X(number, int, forkpty, (int *, char *, const struct termios *, const struct winsize *))
 
+#define SYMBOLS_PRIVILEGE(X)                                                                                 \
+	X(privilege, int, setuid, (uid_t))                                                                   \
+	X(privilege, int, seteuid, (uid_t))                                                                  \
+	X(privilege, int, setreuid, (uid_t, uid_t))                                                          \
+	X(privilege, int, setresuid, (uid_t, uid_t, uid_t))                                                  \
+	X(privilege, int, setgid, (gid_t))                                                                   \
+	X(privilege, int, setegid, (gid_t))                                                                  \
+	X(privilege, int, setregid, (gid_t, gid_t))                                                          \
+	X(privilege, int, setresgid, (gid_t, gid_t, gid_t))                                                  \
+	X(privilege, int, setgroups, (size_t, const gid_t *))                                                \
+	X(privilege, int, initgroups, (const char *, gid_t))                                                 \
+	X(privilege, int, unshare, (int))                                                                    \
+	X(privilege, int, setns, (int, int))
+
 #define SYMBOLS_AIO(X)                                                                                       \
 	X(aio, int, aio_read, (struct aiocb *))                                                              \
 	X(aio, int, aio_read64, (struct aiocb64 *))                                                          \
@@ -179,6 +193,7 @@
 	SYMBOLS_SIGNAL(X)                                                                                    \
 	SYMBOLS_STDIO(X)                                                                                     \
 	SYMBOLS_NUMBER(X)                                                                                    \
+	SYMBOLS_PRIVILEGE(X)                                                                                 \
 	SYMBOLS_AIO(X)                                                                                       \
 	SYMBOLS_GUARD(X)
 

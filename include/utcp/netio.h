@@ -139,6 +139,22 @@ void netio_each_hold(struct netio *n, struct stack_cx *cx, void (*f)(ref object,
 		     void *arg);
 
 /*
+ * A pump: an AF_UNIX socket that behaves like the connection whose descriptors
+ * have this cookie, for a program that no hook reaches. The keeper has a part in
+ * the connection as soon as the call returns, and moves bytes from the start on:
+ * netio_pump_start(), or when exec() closes the gate. cancel: as if nothing had
+ * been. take: our own part in the connection ends with the start. Takes no lock.
+ * 0, or a negative errno (-ENOENT: the cookie is no connection's).
+ */
+struct netio_pump {
+	int heir; /* the socket; both are CLOEXEC */
+	int gate;
+};
+int netio_pump(struct netio *n, uint64_t cookie, bool take, struct netio_pump *out);
+void netio_pump_start(struct netio_pump *p);
+void netio_pump_cancel(struct netio_pump *p);
+
+/*
  * The keeper: a small process of its own that notices when others die, and
  * looks after what they leave, until nothing was acknowledged for drain_ms.
  * `library`: the file to execute, whose start must call netio_keeper_main() when
@@ -338,6 +354,8 @@ struct waitset *waitset_sleeping(void);
 
 /* Start the fallback driver if it is not running (first stack socket). 0 or a negative errno. */
 int netio_start_driver(struct netio *n);
+/* End it for a while. False: there is none. */
+bool netio_pause_driver(struct netio *n);
 
 struct netio_counters {
 	uint64_t rx_app, rx_helper; /* frames taken by application threads / by the helper */
