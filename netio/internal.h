@@ -33,6 +33,7 @@ struct region_head {
 	ref procs;	    /* attached processes (procs.c), the keeper not among them */
 	uint32_t proc_count;
 	uint32_t drivers; /* processes with a driver thread */
+	ref keeper;	  /* the keeper's process slot while it pumps (pump.c) */
 
 	/* the drivers' view (evloop.c): a Dekker pair, seq_cst on both sides */
 	_Atomic int waiters;	   /* published threads of all processes */
@@ -230,6 +231,8 @@ ref proc_slot(struct netio *n, struct stack_cx *cx);
 /* A process is gone: drop its shares by the rules of close(). */
 void proc_reap(struct netio *n, struct stack_cx *cx, ref proc);
 /* A slot for a process that has the sockets with these cookies; REF_NONE: none of them is an object. */
+/* One share of a process, dropped by the rules of close(). */
+void proc_give_up(struct stack_cx *cx, ref proc, ref object);
 ref proc_spawned(struct netio *n, struct stack_cx *cx, const struct spawn_message *m);
 /* exec(): our own slot `proc`, but the threads, wait sets and driver of the old image are gone. */
 bool proc_renew(struct netio *n, struct stack_cx *cx, ref proc);
@@ -246,7 +249,15 @@ int keeper_add(struct netio *n, ref proc, int *line);
 bool keeper_alive(struct netio *n);
 
 /* What a process sends to the keeper. ATTACH comes with the region, the device and the timer. */
-enum { MESSAGE_ATTACH = 1, MESSAGE_ADD, MESSAGE_JOIN, MESSAGE_ENTER, MESSAGE_REFUSE, MESSAGE_SPAWN };
+enum {
+	MESSAGE_ATTACH = 1,
+	MESSAGE_ADD,
+	MESSAGE_JOIN,
+	MESSAGE_ENTER,
+	MESSAGE_REFUSE,
+	MESSAGE_SPAWN,
+	MESSAGE_PUMP
+};
 #define ATTACH_FDS  3
 #define MESSAGE_FDS 4 /* to the keeper: the rendezvous' listening socket as well */
 struct enter_message {

@@ -23,6 +23,7 @@
  *           ATTACH back, or REFUSE, or we hang up and leave the name to it
  *   SPAWN   from a child of vfork(), with the cookies of its sockets: a slot for it,
  *           with holds for those that are ours
+ *   PUMP    a connection for a program without hooks (pump.c)
  *   JOIN    a new image of the process (exec): it gets an ATTACH back
  *
  * A line that hangs up without its process having begun (fork() failed) is the
@@ -42,6 +43,7 @@
 
 #include "netio/instrument.h"
 #include "netio/internal.h"
+#include "netio/pump.h"
 
 #define CLONE_STACK  16384u
 #define KEEPER_FD    3
@@ -442,8 +444,10 @@ static void line_ended(struct keeper *k, struct line *l)
 	struct netio *n = k->n;
 	struct stack_cx *cx = netio_enter(n);
 
-	if (l->proc)
+	if (l->proc) {
 		proc_reap(n, cx, l->proc);
+		pumps_forget_process(l->proc);
+	}
 	netio_drive(n, cx);
 	netio_leave(n);
 	raw_close(l->fd);
@@ -469,7 +473,7 @@ static void line_enter(struct keeper *k, struct line *l, const struct enter_mess
 	uint32_t refuse[2] = {MESSAGE_REFUSE, 0};
 	bool same = m->fingerprint == n->fingerprint && !n->failure;
 
-	if (!k->open && (!same || m->fresh)) {
+	if (!k->open && !pumps_live() && (!same || m->fresh)) {
 		k->leaving = true; /* it hears of it when we hang up */
 		return;
 	}
@@ -517,6 +521,7 @@ static void line_read(struct keeper *k, struct line *l)
 		uint32_t word[2];
 		struct enter_message enter;
 		struct spawn_message spawn;
+		struct pump_message pump;
 	} m;
 
 	while ((r = message_receive(l->fd, &m, sizeof m, fds)) > 0) {
@@ -528,6 +533,8 @@ static void line_read(struct keeper *k, struct line *l)
 			line_enter(k, l, &m.enter);
 		else if (r == sizeof m.spawn && m.spawn.type == MESSAGE_SPAWN && fds[0] >= 0 && l->proc)
 			line_spawn(k, fds[0], &m.spawn);
+		else if (r == sizeof m.pump && m.pump.type == MESSAGE_PUMP && l->proc)
+			pump_begin(k->n, k->epfd, &m.pump, fds[0], fds[1], l->proc);
 	}
 	if (r != -EAGAIN)
 		line_ended(k, l);
@@ -550,10 +557,11 @@ static bool settle(struct keeper *k)
 	struct stack_cx *cx = netio_enter(n);
 	uint32_t left = stack_draining(cx);
 	uint64_t bytes = stack_buffer_bytes(cx);
-	bool alone = k->open == 0;
+	bool alone = k->open == 0 && !pumps_live();
 	uint32_t waits = k->leaving || k->listener < 0 ? 0 : pool_live(cx, POOL_TIMEWAIT);
 
-	arm(k, n->region.head->drivers == 0);
+	/* With pumps we wait as a thread of the stack does. */
+	arm(k, n->region.head->drivers == 0 && !pumps_live());
 	if (!alone || !left) {
 		k->limit = 0;
 	} else if (!k->limit || left != k->left || bytes != k->bytes) {
@@ -573,17 +581,25 @@ static void run(struct keeper *k)
 	while (settle(k)) {
 		nsec now = netio_now();
 		int ms = k->limit ? (int)((k->limit - MIN_OF(now, k->limit)) / NS_PER_MS) + 1 : -1;
-		long count = RAW6(SYS_epoll_pwait, k->epfd, ev, EVENTS, ms, NULL, SIGSET_BYTES);
+		long count;
 		bool drive = false;
 
+		if (pumps_live()) {
+			pumps_sleep(k->limit ? k->limit : NSEC_NEVER);
+			ms = 0;
+		}
+		count = RAW6(SYS_epoll_pwait, k->epfd, ev, EVENTS, ms, NULL, SIGSET_BYTES);
 		for (long i = 0; i < count; i++) {
 			if (ev[i].data.u64 == EVENT_LISTENER)
 				line_accept(k);
+			else if (ev[i].data.u64 >= PUMP_TAGS)
+				pumps_event(ev[i].data.u64, ev[i].events);
 			else if (ev[i].data.u64 >= LINES_MAX)
 				drive = true;
 			else if (k->lines[ev[i].data.u64].fd >= 0)
 				line_read(k, &k->lines[ev[i].data.u64]);
 		}
+		pumps_run();
 		/* Not if a driver has started meanwhile: it has been told, too, and may be capturing. */
 		if (drive && k->armed && !__atomic_load_n(&k->n->region.head->drivers, __ATOMIC_RELAXED)) {
 			netio_enter(k->n);
@@ -609,6 +625,7 @@ static bool begin(struct keeper *k, int control)
 	k->epfd = (int)RAW1(SYS_epoll_create1, EPOLL_CLOEXEC);
 	if (!k->lines || k->epfd < 0)
 		return false;
+	pumps_recover(k->n);
 	line_open(k, control, m.proc);
 	if (k->listener >= 0)
 		watch(k, EPOLL_CTL_ADD, k->listener, EVENT_LISTENER);

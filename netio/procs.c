@@ -210,6 +210,19 @@ static void holds_drop(struct stack_cx *cx, ref r, bool all)
 	}
 }
 
+void proc_give_up(struct stack_cx *cx, ref proc, ref object)
+{
+	ref next;
+
+	for (ref at = pool_valid(cx, POOL_PROC, proc) ? proc_at(cx, proc)->holds : REF_NONE; at; at = next) {
+		next = hold_at(cx, at)->next;
+		if (hold_at(cx, at)->head.owner == object && hold_drop(cx, at)) {
+			object_close(cx, object);
+			return;
+		}
+	}
+}
+
 static bool spawn_has(const struct spawn_message *m, uint64_t cookie)
 {
 	for (uint32_t i = 0; i < MIN_OF(m->count, (uint32_t)VFORK_COOKIES_MAX); i++)

@@ -12,10 +12,13 @@
 
 extern char **environ;
 
-#define EXEC(call)                                                                                           \
+#define TARGET(dir, path, flags, search) ((struct exec_target){dir, path, flags, search})
+
+#define EXEC(target, call)                                                                                   \
 	({                                                                                                   \
 		struct exec_plan plan_;                                                                      \
-		char *const *env_ = exec_begin(&plan_, env);                                                 \
+		struct exec_target target_ = target;                                                         \
+		char *const *env_ = exec_begin(&plan_, &target_, env);                                       \
 		int r_ = (call), e_ = errno;                                                                 \
 		exec_failed(&plan_);                                                                         \
 		errno = e_;                                                                                  \
@@ -24,22 +27,22 @@ extern char **environ;
 
 int execve(const char *path, char *const argv[], char *const env[])
 {
-	return EXEC(REAL(execve)(path, argv, env_));
+	return EXEC(TARGET(AT_FDCWD, path, 0, false), REAL(execve)(path, argv, env_));
 }
 
 int execvpe(const char *file, char *const argv[], char *const env[])
 {
-	return EXEC(REAL(execvpe)(file, argv, env_));
+	return EXEC(TARGET(AT_FDCWD, file, 0, true), REAL(execvpe)(file, argv, env_));
 }
 
 int fexecve(int fd, char *const argv[], char *const env[])
 {
-	return EXEC(REAL(fexecve)(fd, argv, env_));
+	return EXEC(TARGET(fd, "", AT_EMPTY_PATH, false), REAL(fexecve)(fd, argv, env_));
 }
 
 int execveat(int dir, const char *path, char *const argv[], char *const env[], int flags)
 {
-	return EXEC(REAL(execveat)(dir, path, argv, env_, flags));
+	return EXEC(TARGET(dir, path, flags, false), REAL(execveat)(dir, path, argv, env_, flags));
 }
 
 int execv(const char *path, char *const argv[])

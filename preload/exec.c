@@ -13,9 +13,10 @@
  * line for the region and the device, probes its descriptors for the cookies of
  * its holds, and gives up the holds that no descriptor has any more (CLOEXEC).
  *
- * A program that is not preloaded after all (static, setuid) keeps the line, and
- * so the connections, open until it ends. If nothing is passed on, the line is
- * closed by exec() and the keeper closes the rest by the rules of close().
+ * If nothing is passed on, the line is closed by exec() and the keeper closes the
+ * rest by the rules of close(). A program that will not be preloaded (reach.c:
+ * static, setuid) gets its connections in pump mode (pump.c), of which the keeper
+ * has the part. A listener it keeps as it is, and the line with it.
  *
  * A child of vfork() shares our memory and has no slot, and must not take the
  * stack's lock, which would be its parent's. It tells the keeper the cookies of
@@ -45,17 +46,14 @@ extern char **environ;
 /* ------------------------------------------------------------ the old image */
 
 struct passing {
-	int count;
+	int streams, listeners;
 };
 
-static void number_note(int fd, void *arg)
+static bool number_passes(int fd, enum fd_kind kind)
 {
-	struct passing *p = arg;
-	int flags = sys.fcntl(fd, F_GETFD);
+	int flags = fd_kind(fd) == kind ? sys.fcntl(fd, F_GETFD) : -1;
 
-	if (flags < 0 || flags & FD_CLOEXEC || (fd_kind(fd) != FD_STREAM && fd_kind(fd) != FD_LISTENER))
-		return;
-	p->count++;
+	return flags >= 0 && !(flags & FD_CLOEXEC);
 }
 
 static const char *value_of(char *const *env, const char *name)
@@ -123,15 +121,26 @@ char **exec_environment(struct exec_plan *x, char *const *env, int line, int las
 	return out;
 }
 
+/* A placeholder, as far as a child of vfork() can tell. */
+static bool like_placeholder(int fd)
+{
+	int domain = 0, listens = 0;
+	socklen_t len = sizeof domain;
+
+	return !sys.getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) && domain == AF_UNIX &&
+	       !sys.getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) && listens;
+}
+
 /*
  * A child of vfork() runs in its parent's memory, but its numbers are its own, and
  * the table knows nothing of what it did with them: ask the kernel.
  */
-static char *const *vfork_begin(struct exec_plan *x, char *const *env)
+static char *const *vfork_begin(struct exec_plan *x, const struct exec_target *target, char *const *env)
 {
 	uint64_t cookie[VFORK_COOKIES_MAX];
 	uint32_t count = 0;
 	int last = MAX_OF(fd_highest(), VFORK_NUMBERS);
+	enum reach reach = exec_reach(target);
 	char **mine;
 
 	for (int fd = 0; fd <= last && count < VFORK_COOKIES_MAX; fd++) {
@@ -139,36 +148,62 @@ static char *const *vfork_begin(struct exec_plan *x, char *const *env)
 
 		if (flags < 0 || flags & FD_CLOEXEC || netio_owns_fd(fd))
 			continue;
+		if (reach == REACH_NO_HOOKS && like_placeholder(fd)) {
+			pump_number(&x->pumps, fd, false);
+			continue;
+		}
 		cookie[count] = cookie_of(fd);
 		count += cookie[count] != 0;
 	}
 	/* Our memory is the parent's: it must not use these placeholders for other connections. */
 	atomic_fetch_add(&process.fork_count, count != 0);
 	x->vfork_line = count ? netio_vfork_line(the_stack, cookie, count) : 0;
-	if (x->vfork_line <= 0)
+	if (x->vfork_line <= 0 || reach == REACH_NO_HOOKS)
 		return env;
 	mine = exec_environment(x, env, x->vfork_line, last);
 	return mine ? mine : env;
 }
 
-char *const *exec_begin(struct exec_plan *x, char *const *env)
+/* The connections, for a program without hooks. */
+static void pumps_begin(struct exec_plan *x, int last)
+{
+	int err;
+
+	for (int fd = 0; fd <= last; fd++) {
+		err = number_passes(fd, FD_STREAM) ? pump_number(&x->pumps, fd, true) : 0;
+		if (err)
+			log_line("a connection cannot be passed on to a program without preloading (%s); it "
+				 "will see "
+				 "nothing of it",
+				 err == -EMFILE ? "too many open files" : "no keeper");
+	}
+}
+
+char *const *exec_begin(struct exec_plan *x, const struct exec_target *target, char *const *env)
 {
 	struct passing p = {0};
+	enum reach reach;
 	char **mine = NULL;
 	int line, last;
 
-	memset(x, 0, offsetof(struct exec_plan, preload));
+	memset(x, 0, offsetof(struct exec_plan, pumps));
+	pump_plan_init(&x->pumps);
 	if (!the_stack || atomic_load(&process.finished) || thread_marks.depth)
 		return env;
 	if (process_is_vfork_child())
-		return vfork_begin(x, env);
+		return vfork_begin(x, target, env);
 	last = fd_highest();
-	for (int fd = 0; fd <= last; fd++)
-		number_note(fd, &p);
+	for (int fd = 0; fd <= last; fd++) {
+		p.streams += number_passes(fd, FD_STREAM);
+		p.listeners += number_passes(fd, FD_LISTENER);
+	}
+	reach = p.streams + p.listeners ? exec_reach(target) : REACH_HOOKS;
 	lib_enter();
-	line = netio_before_exec(the_stack, p.count > 0);
+	line = netio_before_exec(the_stack, p.listeners || (p.streams && reach != REACH_NO_HOOKS));
 	x->begun = true;
-	if (line >= 0 && p.count)
+	if (reach == REACH_NO_HOOKS)
+		pumps_begin(x, last);
+	else if (line >= 0 && p.streams + p.listeners)
 		mine = exec_environment(x, env, line, last);
 	lib_leave();
 	return mine ? mine : env;
@@ -178,6 +213,7 @@ void exec_failed(struct exec_plan *x)
 {
 	if (x->vfork_line > 0)
 		sys.syscall(SYS_close, x->vfork_line);
+	pump_undo(&x->pumps);
 	if (x->begun)
 		netio_exec_failed(the_stack);
 	if (x->pages)

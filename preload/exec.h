@@ -5,17 +5,20 @@
 #define PRELOAD_EXEC_H
 
 #include "preload/preload.h"
+#include "preload/pump.h"
+#include "preload/reach.h"
 
 struct exec_plan {
 	bool begun;
 	int vfork_line; /* 0: none */
 	void *pages;	/* of the environment, if env is too small */
 	size_t bytes;
+	struct pump_plan pumps; /* the new program has no hooks */
 	char preload[8192], line[32], *env[1024];
 };
 
-/* Before exec(): the environment to give it. Async-signal-safe. */
-char *const *exec_begin(struct exec_plan *x, char *const *env);
+/* Before exec() of `target`: the environment to give it. Async-signal-safe. */
+char *const *exec_begin(struct exec_plan *x, const struct exec_target *target, char *const *env);
 /* It came back. */
 void exec_failed(struct exec_plan *x);
 /* env with what an heir with this life line needs, whose sockets are at most at `last`, in x; NULL: no

@@ -87,8 +87,7 @@ bool placeholder_recycle(int fd)
 	return false;
 }
 
-/* O_NONBLOCK, O_ASYNC, its owner and signal: properties of the description that dup3() would lose. */
-static void flags_carry(int from, int to)
+void placeholder_flags(int from, int to)
 {
 	int flags = sys.fcntl(from, F_GETFL);
 	struct f_owner_ex owner;
@@ -113,7 +112,7 @@ int placeholder_replace(int fd)
 		netio_births_end();
 		return own;
 	}
-	flags_carry(fd, own);
+	placeholder_flags(fd, own);
 	r = sys.dup3(own, fd, cloexec & FD_CLOEXEC ? O_CLOEXEC : 0);
 	if (r < 0)
 		r = -errno;

@@ -7,6 +7,8 @@
 /* The last number of a connection closes: keep its placeholder for the next one. True: the number is closed.
  */
 bool placeholder_recycle(int fd);
+/* O_NONBLOCK, O_ASYNC, its owner and signal: properties of the description that dup3() would lose. */
+void placeholder_flags(int from, int to);
 void placeholder_before_fork(void);
 void placeholder_parent_after_fork(void);
 void placeholder_after_fork(void);

@@ -17,6 +17,8 @@ here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 . "$here/processes.sh"
 # shellcheck source=tests/interop/passing.sh
 . "$here/passing.sh"
+# shellcheck source=tests/interop/pump.sh
+. "$here/pump.sh"
 
 # NAME SECONDS [only on TOPOLOGY...]
 cases() {
@@ -54,6 +56,13 @@ cases() {
 		nginx_upgrade 60 tap packet
 		socket_activation 30 tap packet
 		git_daemon 60 tap
+		pump_server 60 tap packet
+		pump_roads 60 tap packet
+		pump_secure 60 tap packet
+		pump_ends 90 tap
+		pump_slow 60 tap packet
+		pump_exec_fails 30 tap
+		pump_properties 20 tap
 	EOF
 }
 

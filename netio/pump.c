@@ -1,0 +1,599 @@
+/*
+ * pump.c - connections for users that no hook can reach (design D4: pump mode).
+ *
+ * Theory of operation. A static or setuid program, a process in a seccomp
+ * sandbox, a stranger who got the descriptor by SCM_RIGHTS: what it does with the
+ * placeholder would stay in the kernel. So the placeholder is replaced by one end
+ * of an AF_UNIX stream pair, the heir's; the keeper has the other end, has a part
+ * in the connection like any process, and moves the bytes.
+ *
+ *   heir  ==pair==>  keeper: from_heir()  --sock_send()-->  connection
+ *   heir  <==pair==  keeper: to_heir()    <--sock_recv()--  connection
+ *
+ * Nothing is stored in between: bytes are looked at (MSG_PEEK) on one side, offered
+ * to the other, and only what that took is taken off. So each side's own buffer is
+ * the limit, and what nobody took is "unread" by the rules of close().
+ *
+ *   FIN from the peer          shutdown(SHUT_WR): the heir reads the rest, then the end
+ *   the heir's SHUT_WR         sock_shutdown(): FIN after what it wrote
+ *   the heir's close()         the rest of what it wrote, then our part in the connection
+ *                              ends as any process's: FIN, or RST if bytes were unread
+ *                              here or in the pair (which the kernel tells by ECONNRESET)
+ *   RST from the peer          the heir reads the rest, then ECONNRESET. AF_UNIX says that
+ *                              to the one end when the other closes with bytes unread; so
+ *                              the first byte of the heir's direction is written by us, and
+ *                              one byte that has been dealt with always stays in the queue.
+ *                              Where the end is an orderly one it is taken off first.
+ *
+ * The heir's SHUT_RDWR looks like its close(). Its SHUT_RD lets the rest wait in the
+ * connection. It sees an AF_UNIX socket: names and TCP options are not to be had.
+ *
+ * A pump begins before the exec() that needs it, but moves nothing until that has
+ * happened: the gate, a descriptor that exec() closes, is hung up then. If exec()
+ * fails a word over the gate takes the pump back, and no byte is lost.
+ *
+ * Other processes may go on with the connection beside the heir: each byte goes to
+ * one of them. What lies in the pair is the heir's, though it has not read it.
+ *
+ * The keeper sleeps as any thread of the stack does: in a wait set, which exists
+ * while there are pumps. The events of pairs are edge-triggered: each one only says
+ * that a pump has to try both directions again.
+ *
+ * Place in the flow: preload/pump.c -> netio_pump() -> keeper.c -> here.
+ */
+#include <limits.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "netio/pump.h"
+
+#define PUMPS_MAX     32768u
+#define PIECE_BYTES   65536u
+#define PIECES_A_TURN 4		/* then the others' turn */
+#define TO_HEIR_BYTES 65536	/* SO_SNDBUF: what is taken off the connection before the heir reads it */
+#define FROM_HEIR_MAX (1 << 20) /* asked for; the kernel's limit decides (net.core.wmem_max) */
+#define ANSWER_MS     5000
+#define HARVEST	      16
+
+/* Tags: the entry, which descriptor, and the entry's serial number: events outlive a pump by one round. */
+#define TAG_PAIR	     PUMP_TAGS
+#define TAG_GATE	     (PUMP_TAGS << 1)
+#define TAG(kind, i, serial) ((kind) | (i) | (uint64_t)(serial) << 40)
+#define TAG_SERIAL(tag)	     ((tag) >> 40)
+
+/* ------------------------------------------------------------ the process that asks */
+
+/* The keeper's word: it has a part in the connection. */
+static int answer(int gate)
+{
+	struct pollfd p = {.fd = gate, .events = POLLIN};
+	struct timespec ts = {ANSWER_MS / 1000, 0};
+	uint32_t known[2] = {0, 0};
+	int fds[MESSAGE_FDS];
+	long r;
+
+	do {
+		r = RAW6(SYS_ppoll, &p, 1, &ts, NULL, 0, 0);
+	} while (r == -EINTR);
+	if (r != 1 || message_receive(gate, known, sizeof known, fds) <= 0 || !known[1])
+		return -ENOENT;
+	return 0;
+}
+
+/* The two ends; [0] is the heir's, with the byte that stays in the queue. */
+static int pair_make(int pair[2])
+{
+	int to_heir = TO_HEIR_BYTES, from_heir = FROM_HEIR_MAX;
+	char c = 0;
+	int err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
+
+	if (err)
+		return err;
+	RAW6(SYS_setsockopt, pair[1], SOL_SOCKET, SO_SNDBUF, &to_heir, sizeof to_heir, 0);
+	RAW6(SYS_setsockopt, pair[0], SOL_SOCKET, SO_SNDBUF, &from_heir, sizeof from_heir, 0);
+	if (raw_write(pair[0], &c, 1) == 1)
+		return 0;
+	raw_close(pair[0]);
+	raw_close(pair[1]);
+	return -ENOBUFS;
+}
+
+int netio_pump(struct netio *n, uint64_t cookie, bool take, struct netio_pump *out)
+{
+	struct pump_message m = {MESSAGE_PUMP, take, cookie};
+	int pair[2], gate[2], err;
+
+	if (n->keeper_fd < 0 || !cookie)
+		return -ENOTCONN;
+	err = pair_make(pair);
+	if (err)
+		return err;
+	err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, gate);
+	if (!err) {
+		err = message_send(n->keeper_fd, &m, sizeof m, (int[]){pair[1], gate[1]}, 2);
+		raw_close(gate[1]);
+		if (!err)
+			err = answer(gate[0]);
+		if (err)
+			raw_close(gate[0]);
+	}
+	raw_close(pair[1]);
+	if (err)
+		raw_close(pair[0]);
+	else
+		*out = (struct netio_pump){pair[0], gate[0]};
+	return err;
+}
+
+void netio_pump_start(struct netio_pump *p)
+{
+	raw_close(p->gate);
+	p->gate = -1;
+}
+
+void netio_pump_cancel(struct netio_pump *p)
+{
+	uint32_t m[2] = {MESSAGE_PUMP, 0};
+
+	message_send(p->gate, m, sizeof m, NULL, 0);
+	raw_close(p->gate);
+	raw_close(p->heir);
+	p->gate = p->heir = -1;
+}
+
+/* ------------------------------------------------------------ the keeper's side */
+
+struct pump {
+	ref object, hold; /* the description, our part in it */
+	ref from;	  /* the process whose part ends with the start */
+	ref sock;	  /* that the watch is on */
+	int fd;		  /* our end of the pair; -1: free */
+	int gate;	  /* -1: at work */
+	uint32_t seen;	  /* RDHUP, HUP, ERR of the pair */
+	uint32_t serial;
+	uint32_t next; /* of the list of those with something to do */
+	bool listed;
+	bool to_done;	/* nothing more goes to the heir */
+	bool from_done; /* nor comes from it */
+	bool failed;	/* the connection: ECONNRESET and kin */
+	bool unread;	/* the heir closed with bytes unread */
+};
+
+/* The keeper has one thread: the lock guards what is in the region, not this. */
+static struct {
+	struct netio *n;
+	struct waitset *ws; /* while there are pumps */
+	struct pump *p;
+	uint8_t *piece;
+	uint32_t count, live; /* count: entries ever used */
+	uint32_t first, last; /* with something to do; 0: none, else index + 1 */
+	int epfd;	      /* the keeper's epoll set */
+} pumps;
+
+uint32_t pumps_live(void)
+{
+	return pumps.live;
+}
+
+static void list_add(uint32_t i)
+{
+	struct pump *p = &pumps.p[i];
+
+	if (p->listed || p->fd < 0)
+		return;
+	p->listed = true;
+	p->next = 0;
+	if (pumps.last)
+		pumps.p[pumps.last - 1].next = i + 1;
+	else
+		pumps.first = i + 1;
+	pumps.last = i + 1;
+}
+
+static uint32_t list_take(void)
+{
+	uint32_t i = pumps.first - 1;
+
+	pumps.first = pumps.p[i].next;
+	if (!pumps.first)
+		pumps.last = 0;
+	pumps.p[i].listed = false;
+	return i;
+}
+
+/* ------------------------------------------------------------ beginning and end */
+
+void pumps_recover(struct netio *n)
+{
+	struct region_head *h = n->region.head;
+	struct stack_cx *cx = netio_enter(n);
+
+	if (h->keeper)
+		proc_reap(n, cx, h->keeper);
+	h->keeper = REF_NONE;
+	netio_leave(n);
+}
+
+/* The keeper becomes a process of the stack. */
+static int open_up(struct netio *n, int epfd)
+{
+	struct stack_cx *cx;
+	int err = 0;
+
+	if (pumps.ws)
+		return 0;
+	if (!pumps.p) {
+		pumps.p = pages_alloc(PUMPS_MAX * sizeof *pumps.p);
+		pumps.piece = pages_alloc(PIECE_BYTES + 1);
+	}
+	if (!pumps.p || !pumps.piece)
+		return -ENOMEM;
+	pumps.n = n;
+	pumps.epfd = epfd;
+	cx = netio_enter(n);
+	n->region.head->keeper = proc_new(n, cx);
+	err = n->proc ? 0 : -ENOMEM;
+	netio_leave(n);
+	if (!err)
+		err = waitset_create(n, &pumps.ws);
+	if (!err)
+		err = waitset_add_fd(pumps.ws, epfd, EPOLLIN, 0);
+	return err;
+}
+
+static void close_down(void)
+{
+	struct netio *n = pumps.n;
+	struct stack_cx *cx;
+
+	if (pumps.live || !n || !n->proc)
+		return;
+	if (pumps.ws)
+		waitset_destroy(pumps.ws);
+	pumps.ws = NULL;
+	cx = netio_enter(n);
+	proc_reap(n, cx, n->proc);
+	n->proc = n->region.head->keeper = REF_NONE;
+	netio_leave(n);
+}
+
+static struct shared_object *object_of(struct stack_cx *cx, const struct pump *p)
+{
+	return pool_at(cx, p->object);
+}
+
+/* connect(AF_UNSPEC) in another process gives the description a new socket. Under the lock. */
+static ref socket_of(struct stack_cx *cx, struct pump *p)
+{
+	uint64_t index = (uint64_t)(p - pumps.p);
+	ref s = object_of(cx, p)->sock;
+
+	if (s && s != p->sock &&
+	    watch_add(cx, waitset_evset(pumps.ws), s, SOCK_IN | SOCK_OUT | SOCK_RDHUP | EPOLLET, index,
+		      index))
+		p->sock = s;
+	return s;
+}
+
+static void watch_drop(struct stack_cx *cx, const struct pump *p)
+{
+	ref w = watch_find(cx, waitset_evset(pumps.ws), (uint64_t)(p - pumps.p));
+
+	if (w)
+		watch_remove(cx, w);
+}
+
+/* The byte that stays in the queue, and what else the heir wrote in vain. */
+static void queue_empty(const struct pump *p)
+{
+	while (RAW6(SYS_recvfrom, p->fd, pumps.piece, PIECE_BYTES, MSG_DONTWAIT, NULL, NULL) > 0)
+		;
+}
+
+/* Our part in the connection ends, by the rules of close(). */
+static void pump_end(struct pump *p)
+{
+	struct netio *n = pumps.n;
+	struct stack_cx *cx = netio_enter(n);
+	ref s = object_of(cx, p)->sock;
+
+	watch_drop(cx, p);
+	if (netio_unhold(n, cx, p->hold)) {
+		if (s) {
+			if (p->unread)
+				sock_abort(cx, s);
+			watch_remove_socket(cx, s);
+			sock_close(cx, s);
+		}
+		pool_free(cx, POOL_DESCRIPTION, p->object);
+	}
+	netio_leave(n);
+	if (!p->failed)
+		queue_empty(p);
+	raw_close(p->fd);
+	if (p->gate >= 0)
+		raw_close(p->gate);
+	p->fd = p->gate = -1;
+	pumps.live--;
+}
+
+static ref object_find(struct stack_cx *cx, uint64_t cookie)
+{
+	for (ref r = pool_next(cx, POOL_DESCRIPTION, REF_NONE); r; r = pool_next(cx, POOL_DESCRIPTION, r)) {
+		const struct shared_object *o = pool_at(cx, r);
+
+		if (o->holders && o->sock && o->cookie == cookie)
+			return r;
+	}
+	return REF_NONE;
+}
+
+static uint32_t entry_free(void)
+{
+	uint32_t i = 0;
+
+	while (i < pumps.count && (pumps.p[i].fd >= 0 || pumps.p[i].listed))
+		i++;
+	return i;
+}
+
+static int watch_fd(int fd, uint32_t events, uint64_t tag)
+{
+	struct epoll_event e = {.events = events, .data.u64 = tag};
+
+	return (int)RAW4(SYS_epoll_ctl, pumps.epfd, EPOLL_CTL_ADD, fd, &e);
+}
+
+static int pump_make(struct netio *n, int epfd, const struct pump_message *m, int pair, int gate, ref from)
+{
+	uint32_t i = pumps.p ? entry_free() : 0;
+	struct stack_cx *cx;
+	struct pump *p;
+	int err = i < PUMPS_MAX ? open_up(n, epfd) : -ENFILE;
+
+	if (err)
+		return err;
+	p = &pumps.p[i];
+	*p = (struct pump){.fd = -1, .gate = -1, .serial = (p->serial + 1) & 0xffffff};
+	pumps.count = MAX_OF(pumps.count, i + 1);
+	cx = netio_enter(n);
+	p->object = object_find(cx, m->cookie);
+	p->hold = p->object ? netio_hold(n, cx, p->object) : REF_NONE;
+	netio_leave(n);
+	if (!p->hold)
+		return -ENOENT;
+	p->from = m->take ? from : REF_NONE;
+	p->fd = pair;
+	p->gate = gate;
+	pumps.live++;
+	err = watch_fd(gate, EPOLLIN, TAG(TAG_GATE, i, p->serial));
+	if (!err)
+		err = watch_fd(pair, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, TAG(TAG_PAIR, i, p->serial));
+	if (err)
+		pump_end(p);
+	return err;
+}
+
+void pump_begin(struct netio *n, int epfd, const struct pump_message *m, int pair, int gate, ref from)
+{
+	int err = pair < 0 || gate < 0 ? -EBADF : pump_make(n, epfd, m, pair, gate, from);
+	uint32_t known[2] = {MESSAGE_PUMP, !err};
+
+	message_send(gate, known, sizeof known, NULL, 0);
+	if (!err)
+		return;
+	if (pair >= 0)
+		raw_close(pair);
+	if (gate >= 0)
+		raw_close(gate);
+	close_down();
+}
+
+void pumps_forget_process(ref proc)
+{
+	for (uint32_t i = 0; i < pumps.count; i++)
+		if (pumps.p[i].fd >= 0 && pumps.p[i].from == proc)
+			pumps.p[i].from = REF_NONE;
+}
+
+/* The gate was hung up, or a word came through it. */
+static void gate_event(struct pump *p)
+{
+	uint32_t word[2];
+	int fds[MESSAGE_FDS], r = message_receive(p->gate, word, sizeof word, fds);
+
+	if (r == -EAGAIN)
+		return;
+	raw_close(p->gate);
+	p->gate = -1;
+	if (r > 0) {
+		pump_end(p);
+		return;
+	}
+	if (p->from) {
+		struct stack_cx *cx = netio_enter(pumps.n);
+
+		proc_give_up(cx, p->from, p->object);
+		netio_leave(pumps.n);
+		p->from = REF_NONE;
+	}
+	list_add((uint32_t)(p - pumps.p));
+}
+
+/* ------------------------------------------------------------ moving */
+
+/* One piece to the heir. True: there may be more. */
+static bool to_heir(struct pump *p)
+{
+	struct stack_cx *cx = netio_enter(pumps.n);
+	ref s = socket_of(cx, p);
+	struct iovec iov = {pumps.piece, PIECE_BYTES};
+	int64_t there = s ? sock_recv(cx, s, &iov, 1, SOCK_MSG_PEEK) : 0;
+	long took = 0;
+
+	if (there > 0) {
+		took = RAW6(SYS_sendto, p->fd, pumps.piece, there, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+		iov = (struct iovec){NULL, (size_t)MAX_OF(took, 0)};
+		if (took > 0)
+			sock_recv(cx, s, &iov, 1, SOCK_MSG_TRUNC);
+	}
+	netio_leave(pumps.n);
+	if (there > 0) {
+		if (took < 0 && took != -EAGAIN)
+			p->to_done = true; /* it will read no more: what is here stays unread */
+		return took == there;
+	}
+	if ((there == -EAGAIN || there == -ENOTCONN) && !p->failed)
+		return false;
+	p->failed = p->failed || there < 0;
+	p->to_done = true;
+	if (!p->failed)
+		RAW2(SYS_shutdown, p->fd, SHUT_WR);
+	return false;
+}
+
+/* The heir's end is closed, or will write no more, and all that it wrote is with the connection. */
+static void heir_ended(struct pump *p)
+{
+	struct stack_cx *cx;
+	ref s;
+
+	p->from_done = true;
+	if (p->seen & EPOLLHUP)
+		return; /* close() does the rest */
+	cx = netio_enter(pumps.n);
+	s = socket_of(cx, p);
+	if (s)
+		sock_shutdown(cx, s, SHUT_WR);
+	netio_leave(pumps.n);
+}
+
+/* The front of the queue, without the byte that stays. */
+static int64_t queue_peek(const struct pump *p)
+{
+	long there =
+	    RAW6(SYS_recvfrom, p->fd, pumps.piece, PIECE_BYTES + 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+
+	return there > 0 ? there - 1 : 0;
+}
+
+static void queue_take(const struct pump *p, int64_t bytes)
+{
+	while (bytes > 0) {
+		long r = RAW6(SYS_recvfrom, p->fd, pumps.piece, bytes, MSG_DONTWAIT, NULL, NULL);
+
+		if (r <= 0)
+			return;
+		bytes -= r;
+	}
+}
+
+/* One piece from the heir. True: there may be more. */
+static bool from_heir(struct pump *p)
+{
+	bool end = p->seen & (EPOLLRDHUP | EPOLLHUP); /* before the look: what was written came before it */
+	int64_t there = queue_peek(p), took;
+	struct iovec iov = {pumps.piece + 1, (size_t)there};
+	struct stack_cx *cx;
+	ref s;
+
+	if (!there) {
+		if (end)
+			heir_ended(p);
+		return false;
+	}
+	cx = netio_enter(pumps.n);
+	s = socket_of(cx, p);
+	took = s ? sock_send(cx, s, &iov, 1, 0) : -EPIPE;
+	netio_leave(pumps.n);
+	if (took > 0) {
+		queue_take(p, took);
+		return true; /* until it is refused: only then an edge comes when there is room */
+	}
+	if (took == -EAGAIN || took == -ENOTCONN)
+		return false;
+	p->from_done = true;
+	p->failed = p->failed || took != -EPIPE;
+	if (!p->failed)
+		RAW2(SYS_shutdown, p->fd, SHUT_RD); /* the heir's next write: EPIPE */
+	return false;
+}
+
+static void pump_run(struct pump *p)
+{
+	bool to = true, from = true;
+	int err = 0;
+	socklen_t len = sizeof err;
+
+	for (int i = 0; i < PIECES_A_TURN && (to || from); i++) {
+		to = to && !p->to_done && to_heir(p);
+		from = from && !p->from_done && from_heir(p);
+	}
+	if (p->seen & EPOLLERR && !RAW6(SYS_getsockopt, p->fd, SOL_SOCKET, SO_ERROR, &err, &len, 0) && err)
+		p->unread = true;
+	/* HUP says that neither direction goes on. What the heir wrote last is still to be sent. */
+	if ((p->seen & EPOLLHUP || p->to_done) && p->from_done)
+		pump_end(p);
+	else if (p->failed && p->to_done)
+		pump_end(p);
+	else if (to || from)
+		list_add((uint32_t)(p - pumps.p));
+}
+
+/* ------------------------------------------------------------ sleeping */
+
+static void events_take(struct stack_cx *cx)
+{
+	struct watch_event ev[HARVEST];
+	int count;
+
+	do {
+		count = evset_harvest(cx, waitset_evset(pumps.ws), ev, HARVEST);
+		for (int i = 0; i < count; i++)
+			list_add((uint32_t)ev[i].data);
+	} while (count == HARVEST);
+}
+
+void pumps_sleep(nsec deadline)
+{
+	struct netio *n = pumps.n;
+	struct stack_cx *cx = netio_enter(n);
+	struct wait_result res;
+
+	events_take(cx);
+	waitset_publish(pumps.ws, cx);
+	netio_leave(n);
+	waitset_block(pumps.ws, pumps.first ? 0 : deadline, NULL, &res);
+	cx = netio_enter(n);
+	waitset_withdraw(pumps.ws, cx);
+	netio_drive(n, cx);
+	events_take(cx);
+	netio_leave(n);
+}
+
+void pumps_event(uint64_t tag, uint32_t events)
+{
+	struct pump *p = &pumps.p[(uint32_t)tag];
+
+	if (p->fd < 0 || p->serial != TAG_SERIAL(tag))
+		return;
+	if (tag & TAG_GATE) {
+		gate_event(p);
+		return;
+	}
+	p->seen |= events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
+	list_add((uint32_t)tag);
+}
+
+/* Each that has something to do, once. */
+void pumps_run(void)
+{
+	for (uint32_t turns = pumps.live; turns && pumps.first; turns--) {
+		struct pump *p = &pumps.p[list_take()];
+
+		if (p->fd >= 0 && p->gate < 0)
+			pump_run(p);
+	}
+	close_down();
+}

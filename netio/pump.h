@@ -1,0 +1,37 @@
+/*
+ * pump.h - what keeper.c and pump.c offer each other (theory in pump.c).
+ */
+#ifndef NETIO_PUMP_H
+#define NETIO_PUMP_H
+
+#include "netio/internal.h"
+
+/* From a process that gives one of its connections a pump; with our end of the pair and of the gate. */
+struct pump_message {
+	uint32_t type; /* MESSAGE_PUMP */
+	uint32_t take; /* the sender's own part in it ends when the pump starts */
+	uint64_t cookie;
+};
+
+/* Pumps at work, or waiting for their exec. */
+uint32_t pumps_live(void);
+/*
+ * Answer a message; takes the descriptors over. epfd: the keeper's epoll set, into
+ * which they go with tags from PUMP_TAGS on; from: the sender's process slot.
+ */
+#define PUMP_TAGS (1ull << 32)
+void pump_begin(struct netio *n, int epfd, const struct pump_message *m, int pair, int gate, ref from);
+/* Of a keeper that was killed: what it had a part in is closed. */
+void pumps_recover(struct netio *n);
+/* The process is gone: nothing can be taken from it any more. */
+void pumps_forget_process(ref proc);
+/*
+ * While there are pumps this is how the keeper sleeps: for frames, timers,
+ * connections and its epoll set, until deadline. Then it takes the events of
+ * that set, those of pumps to pumps_event(), and lets them move bytes.
+ */
+void pumps_sleep(nsec deadline);
+void pumps_event(uint64_t tag, uint32_t events);
+void pumps_run(void);
+
+#endif
