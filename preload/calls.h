@@ -48,7 +48,7 @@ struct real_calls {
 	SYMBOLS(X)
 #undef X
 };
-extern struct real_calls real;
+extern UTCP_OURS struct real_calls real;
 /* Looks the name up and stores it; a function that fails with ENOSYS if libc has none. */
 void *real_resolve(enum real_id id);
 
@@ -60,6 +60,19 @@ void *real_resolve(enum real_id id);
 		__typeof__(real.name) real_ = __atomic_load_n(&real.name, __ATOMIC_RELAXED);                 \
 		LIKELY(real_) ? real_ : (__typeof__(real.name))real_resolve(REAL_##name);                    \
 	})
+/*
+ * The head of a wrapper that programs without a stack call often. It is one test, one load and a
+ * jump to libc's function, without a frame; the rest is behind the call of read_known().
+ *     OUT_OF_LINE ssize_t read_known(int fd, void *buf, size_t n) { ... }
+ *     ssize_t read(int fd, void *buf, size_t n)
+ *     {
+ *             return UNCONCERNED(read) ? KNOWN(read)(fd, buf, n) : read_known(fd, buf, n);
+ *     }
+ */
+#define OUT_OF_LINE static __attribute__((noinline))
+#define KNOWN(name) __atomic_load_n(&real.name, __ATOMIC_RELAXED)
+#define UNCONCERNED(name)                                                                                    \
+	(LIKELY(!atomic_load_explicit(&fd_stack_seen, memory_order_relaxed)) && LIKELY(KNOWN(name)))
 
 /*
  * The only place where errno is written: a negative errno becomes -1; on

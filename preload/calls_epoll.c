@@ -3,6 +3,7 @@
  * epoll.c can keep a shadow of one once a stack socket joins it.
  */
 #include <pthread.h>
+#include <sys/single_threaded.h>
 
 #include "preload/calls.h"
 #include "preload/number.h"
@@ -122,10 +123,25 @@ int epoll_pwait(int epfd, struct epoll_event *ev, int max, int timeout, const si
 	return waited(&p, deadline_of_ms(epfd, timeout));
 }
 
-int epoll_wait(int epfd, struct epoll_event *ev, int max, int timeout)
+OUT_OF_LINE int epoll_wait_known(int epfd, struct epoll_event *ev, int max, int timeout)
 {
 	struct plain p = {call_wait, epfd, max, timeout, ev, NULL, NULL};
 	return waited(&p, deadline_of_ms(epfd, timeout));
+}
+
+/*
+ * plain_wait() in short, for the loops of programs without a stack and with one thread, which nobody can
+ * cancel: the clean-up handler costs more than the rest.
+ */
+int epoll_wait(int epfd, struct epoll_event *ev, int max, int timeout)
+{
+	int n;
+
+	if (!UNCONCERNED(epoll_wait) || !__libc_single_threaded || !epoll_plain_begin(epfd))
+		return epoll_wait_known(epfd, ev, max, timeout);
+	n = KNOWN(epoll_wait)(epfd, ev, max, timeout);
+	n = epoll_plain_end(epfd, ev, n);
+	return LIKELY(n != EPOLL_PLAIN_AGAIN) ? n : epoll_wait_known(epfd, ev, max, timeout);
 }
 
 int epoll_pwait2(int epfd, struct epoll_event *ev, int max, const struct timespec *ts, const sigset_t *mask)

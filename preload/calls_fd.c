@@ -50,7 +50,7 @@ static int close_stream(int fd)
 	return r;
 }
 
-int close(int fd)
+OUT_OF_LINE int close_known(int fd)
 {
 	int saved_errno = errno;
 
@@ -72,6 +72,11 @@ int close(int fd)
 		errno = saved_errno;
 		return REAL(close)(fd);
 	}
+}
+
+int close(int fd)
+{
+	return fd_beyond(fd) && LIKELY(KNOWN(close)) ? KNOWN(close)(fd) : close_known(fd);
 }
 
 int __close(int fd)
@@ -237,7 +242,7 @@ static int noted(int fd, int cmd, void *arg, int r)
 }
 
 /* The placeholder, or the listener's socket, is real: the kernel keeps the flags, the description a copy. */
-static int fcntl_call(int fd, int cmd, void *arg)
+OUT_OF_LINE int fcntl_known(int fd, int cmd, void *arg)
 {
 	int saved_errno = errno, r;
 	uint32_t mark;
@@ -251,6 +256,13 @@ static int fcntl_call(int fd, int cmd, void *arg)
 	if (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC)
 		return copied(fd, number_settle(mark, r, (int)(intptr_t)arg));
 	return noted(fd, cmd, arg, r);
+}
+
+static inline int fcntl_call(int fd, int cmd, void *arg)
+{
+	if (UNCONCERNED(fcntl64) && cmd != F_DUPFD && cmd != F_DUPFD_CLOEXEC)
+		return KNOWN(fcntl64)(fd, cmd, arg);
+	return fcntl_known(fd, cmd, arg);
 }
 
 #define ONE_ARGUMENT(last)                                                                                   \
@@ -277,14 +289,19 @@ int __fcntl(int fd, int cmd, ...)
 	return fcntl_call(fd, cmd, ONE_ARGUMENT(cmd));
 }
 
-int ioctl(int fd, unsigned long request, ...)
+OUT_OF_LINE int ioctl_known(int fd, unsigned long request, void *arg)
 {
-	void *arg = ONE_ARGUMENT(request);
-
 	if (fd_is_stack(fd))
 		return (int)STACK_CALL(fd, socket_ioctl(fd, held, request, arg),
 				       REAL(ioctl)(fd, request, arg));
 	return REAL(ioctl)(fd, request, arg);
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+	void *arg = ONE_ARGUMENT(request);
+
+	return UNCONCERNED(ioctl) ? KNOWN(ioctl)(fd, request, arg) : ioctl_known(fd, request, arg);
 }
 
 /* ------------------------------------------------------------ syscall */

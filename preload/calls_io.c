@@ -21,7 +21,7 @@ _Noreturn void __chk_fail(void);
 
 /* ------------------------------------------------------------ read */
 
-ssize_t read(int fd, void *buf, size_t n)
+OUT_OF_LINE ssize_t read_known(int fd, void *buf, size_t n)
 {
 	if (!fd_is_stack(fd)) {
 		ssize_t r = REAL(read)(fd, buf, n);
@@ -32,6 +32,11 @@ ssize_t read(int fd, void *buf, size_t n)
 	struct iovec iov = {buf, n};
 	/* read(2) of nothing does not wait, recv(2) does */
 	return STACK_CALL(fd, n ? socket_recv(fd, held, &iov, 1, 0) : 0, REAL(read)(fd, buf, n));
+}
+
+ssize_t read(int fd, void *buf, size_t n)
+{
+	return UNCONCERNED(read) ? KNOWN(read)(fd, buf, n) : read_known(fd, buf, n);
 }
 
 ssize_t __read(int fd, void *buf, size_t n)
@@ -54,12 +59,17 @@ static bool vector_empty(const struct iovec *iov, int iovcnt)
 	return iov && iovcnt >= 0 && iovcnt <= 1024;
 }
 
-ssize_t readv(int fd, const struct iovec *iov, int iovcnt)
+OUT_OF_LINE ssize_t readv_known(int fd, const struct iovec *iov, int iovcnt)
 {
 	if (!fd_is_stack(fd))
 		return REAL(readv)(fd, iov, iovcnt);
 	return STACK_CALL(fd, vector_empty(iov, iovcnt) ? 0 : socket_recv(fd, held, iov, iovcnt, 0),
 			  REAL(readv)(fd, iov, iovcnt));
+}
+
+ssize_t readv(int fd, const struct iovec *iov, int iovcnt)
+{
+	return UNCONCERNED(readv) ? KNOWN(readv)(fd, iov, iovcnt) : readv_known(fd, iov, iovcnt);
 }
 
 /* preadv2/pwritev2 flags as message flags; negative: refused. */
@@ -90,7 +100,7 @@ ssize_t preadv2(int fd, const struct iovec *iov, int iovcnt, off_t offset, int f
 
 /* ------------------------------------------------------------ write */
 
-ssize_t write(int fd, const void *buf, size_t n)
+OUT_OF_LINE ssize_t write_known(int fd, const void *buf, size_t n)
 {
 	if (!fd_is_stack(fd))
 		return REAL(write)(fd, buf, n);
@@ -98,16 +108,26 @@ ssize_t write(int fd, const void *buf, size_t n)
 	return STACK_CALL(fd, socket_send(fd, held, &iov, 1, 0), REAL(write)(fd, buf, n));
 }
 
+ssize_t write(int fd, const void *buf, size_t n)
+{
+	return UNCONCERNED(write) ? KNOWN(write)(fd, buf, n) : write_known(fd, buf, n);
+}
+
 ssize_t __write(int fd, const void *buf, size_t n)
 {
 	return write(fd, buf, n);
 }
 
-ssize_t writev(int fd, const struct iovec *iov, int iovcnt)
+OUT_OF_LINE ssize_t writev_known(int fd, const struct iovec *iov, int iovcnt)
 {
 	if (!fd_is_stack(fd))
 		return REAL(writev)(fd, iov, iovcnt);
 	return STACK_CALL(fd, socket_send(fd, held, iov, iovcnt, 0), REAL(writev)(fd, iov, iovcnt));
+}
+
+ssize_t writev(int fd, const struct iovec *iov, int iovcnt)
+{
+	return UNCONCERNED(writev) ? KNOWN(writev)(fd, iov, iovcnt) : writev_known(fd, iov, iovcnt);
 }
 
 ssize_t pwritev64v2(int fd, const struct iovec *iov, int iovcnt, off64_t offset, int flags)
@@ -126,12 +146,17 @@ ssize_t pwritev2(int fd, const struct iovec *iov, int iovcnt, off_t offset, int 
 
 /* ------------------------------------------------------------ recv */
 
-ssize_t recv(int fd, void *buf, size_t n, int flags)
+OUT_OF_LINE ssize_t recv_known(int fd, void *buf, size_t n, int flags)
 {
 	if (!fd_is_stack(fd))
 		return REAL(recv)(fd, buf, n, flags);
 	struct iovec iov = {buf, n};
 	return STACK_CALL(fd, socket_recv(fd, held, &iov, 1, flags), REAL(recv)(fd, buf, n, flags));
+}
+
+ssize_t recv(int fd, void *buf, size_t n, int flags)
+{
+	return UNCONCERNED(recv) ? KNOWN(recv)(fd, buf, n, flags) : recv_known(fd, buf, n, flags);
 }
 
 ssize_t __recv_chk(int fd, void *buf, size_t n, size_t size, int flags)
@@ -141,7 +166,8 @@ ssize_t __recv_chk(int fd, void *buf, size_t n, size_t size, int flags)
 	return recv(fd, buf, n, flags);
 }
 
-ssize_t recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *sa, socklen_t *len)
+OUT_OF_LINE ssize_t recvfrom_known(int fd, void *buf, size_t n, int flags, struct sockaddr *sa,
+				   socklen_t *len)
 {
 	if (!fd_is_stack(fd))
 		return REAL(recvfrom)(fd, buf, n, flags, sa, len);
@@ -149,6 +175,12 @@ ssize_t recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *sa, so
 	if (r >= 0 && sa && len)
 		*len = 0; /* tcp(7): the stream has no source addresses */
 	return r;
+}
+
+ssize_t recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *sa, socklen_t *len)
+{
+	return UNCONCERNED(recvfrom) ? KNOWN(recvfrom)(fd, buf, n, flags, sa, len)
+				     : recvfrom_known(fd, buf, n, flags, sa, len);
 }
 
 ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t size, int flags, struct sockaddr *sa,
@@ -178,11 +210,16 @@ static int64_t recv_message(int fd, ref d, struct msghdr *m, int flags)
 	return r;
 }
 
-ssize_t recvmsg(int fd, struct msghdr *m, int flags)
+OUT_OF_LINE ssize_t recvmsg_known(int fd, struct msghdr *m, int flags)
 {
 	if (!fd_is_stack(fd))
 		return REAL(recvmsg)(fd, m, flags);
 	return STACK_CALL(fd, recv_message(fd, held, m, flags), REAL(recvmsg)(fd, m, flags));
+}
+
+ssize_t recvmsg(int fd, struct msghdr *m, int flags)
+{
+	return UNCONCERNED(recvmsg) ? KNOWN(recvmsg)(fd, m, flags) : recvmsg_known(fd, m, flags);
 }
 
 /* recvmmsg(2): the time-out is looked at between messages only, as there. */
@@ -225,12 +262,17 @@ int recvmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags, struct timesp
 
 /* ------------------------------------------------------------ send */
 
-ssize_t send(int fd, const void *buf, size_t n, int flags)
+OUT_OF_LINE ssize_t send_known(int fd, const void *buf, size_t n, int flags)
 {
 	if (!fd_is_stack(fd))
 		return REAL(send)(fd, buf, n, flags);
 	struct iovec iov = {(void *)(uintptr_t)buf, n};
 	return STACK_CALL(fd, socket_send(fd, held, &iov, 1, flags), REAL(send)(fd, buf, n, flags));
+}
+
+ssize_t send(int fd, const void *buf, size_t n, int flags)
+{
+	return UNCONCERNED(send) ? KNOWN(send)(fd, buf, n, flags) : send_known(fd, buf, n, flags);
 }
 
 ssize_t __send(int fd, const void *buf, size_t n, int flags)
@@ -250,7 +292,8 @@ static bool fastopen_connect(int fd, const struct sockaddr *sa, socklen_t len)
 	return connect(fd, sa, len) == 0;
 }
 
-ssize_t sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *sa, socklen_t len)
+OUT_OF_LINE ssize_t sendto_known(int fd, const void *buf, size_t n, int flags, const struct sockaddr *sa,
+				 socklen_t len)
 {
 	if (UNLIKELY(flags & MSG_FASTOPEN) && sa && fd_kind(fd) == FD_TCP) {
 		if (!fastopen_connect(fd, sa, len))
@@ -259,6 +302,12 @@ ssize_t sendto(int fd, const void *buf, size_t n, int flags, const struct sockad
 	}
 	/* a connected stream ignores the address */
 	return fd_is_stack(fd) ? send(fd, buf, n, flags) : REAL(sendto)(fd, buf, n, flags, sa, len);
+}
+
+ssize_t sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *sa, socklen_t len)
+{
+	return UNCONCERNED(sendto) && !(flags & MSG_FASTOPEN) ? KNOWN(sendto)(fd, buf, n, flags, sa, len)
+							      : sendto_known(fd, buf, n, flags, sa, len);
 }
 
 static int64_t send_message(int fd, ref d, const struct msghdr *m, int flags)
@@ -273,7 +322,7 @@ static int64_t send_message(int fd, ref d, const struct msghdr *m, int flags)
 	return r == -EINVAL && m->msg_iovlen > 1024 ? -EMSGSIZE : r;
 }
 
-ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
+OUT_OF_LINE ssize_t sendmsg_known(int fd, const struct msghdr *m, int flags)
 {
 	if (UNLIKELY(flags & MSG_FASTOPEN) && m && m->msg_name && fd_kind(fd) == FD_TCP) {
 		if (!fastopen_connect(fd, m->msg_name, m->msg_namelen))
@@ -283,6 +332,12 @@ ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 	if (!fd_is_stack(fd))
 		return REAL(sendmsg)(fd, m, flags);
 	return STACK_CALL(fd, send_message(fd, held, m, flags), REAL(sendmsg)(fd, m, flags));
+}
+
+ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
+{
+	return UNCONCERNED(sendmsg) && !(flags & MSG_FASTOPEN) ? KNOWN(sendmsg)(fd, m, flags)
+							       : sendmsg_known(fd, m, flags);
 }
 
 static int64_t send_messages(int fd, ref d, struct mmsghdr *v, unsigned int n, int flags)

@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "preload/calls.h"
+#include "preload/epoll.h"
 
 /* <poll.h> declares the array write-only; poll reads `events`, and so may we. */
 #ifndef __clang__
@@ -13,6 +14,9 @@
 
 /* The overflow checks of _FORTIFY_SOURCE end the process. */
 _Noreturn void __chk_fail(void);
+
+/* A set among the numbers may get its first stack member in the middle of the call. */
+#define NO_SETS (!atomic_load_explicit(&epoll_any, memory_order_relaxed))
 
 /* Absolute deadline; NULL: never. -EINVAL as poll(2). */
 static int deadline_of(const struct timespec *ts, nsec *out)
@@ -99,7 +103,7 @@ static int plain(const struct plain *p)
 
 /* ------------------------------------------------------------ poll */
 
-int poll(struct pollfd *fds, nfds_t n, int timeout)
+OUT_OF_LINE int poll_known(struct pollfd *fds, nfds_t n, int timeout)
 {
 	const struct plain p = {call_poll, .fds = fds, .n = n, .timeout = timeout};
 	int saved_errno = errno, r = plain(&p);
@@ -110,12 +114,17 @@ int poll(struct pollfd *fds, nfds_t n, int timeout)
 	return (int)result(stack_poll(fds, n, deadline, NULL), saved_errno);
 }
 
+int poll(struct pollfd *fds, nfds_t n, int timeout)
+{
+	return NO_SETS && UNCONCERNED(poll) ? KNOWN(poll)(fds, n, timeout) : poll_known(fds, n, timeout);
+}
+
 int __poll(struct pollfd *fds, nfds_t n, int timeout)
 {
 	return poll(fds, n, timeout);
 }
 
-int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *ts, const sigset_t *mask)
+OUT_OF_LINE int ppoll_known(struct pollfd *fds, nfds_t n, const struct timespec *ts, const sigset_t *mask)
 {
 	int saved_errno = errno;
 	const struct plain p = {call_ppoll, .fds = fds, .n = n, .ts = ts, .mask = mask};
@@ -126,6 +135,11 @@ int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *ts, const sigset_
 		return r;
 	r = deadline_of(ts, &deadline);
 	return (int)result(r ? r : stack_poll(fds, n, deadline, mask), saved_errno);
+}
+
+int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *ts, const sigset_t *mask)
+{
+	return NO_SETS && UNCONCERNED(ppoll) ? KNOWN(ppoll)(fds, n, ts, mask) : ppoll_known(fds, n, ts, mask);
 }
 
 int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
@@ -142,7 +156,7 @@ int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *ts, const s
 	return ppoll(fds, n, ts, mask);
 }
 
-int select(int nfds, fd_set *r, fd_set *w, fd_set *x, struct timeval *tv)
+OUT_OF_LINE int select_known(int nfds, fd_set *r, fd_set *w, fd_set *x, struct timeval *tv)
 {
 	const struct plain p = {call_select, .nfds = nfds, .r = r, .w = w, .x = x, .tv = tv};
 	int saved_errno = errno, ret;
@@ -165,12 +179,19 @@ int select(int nfds, fd_set *r, fd_set *w, fd_set *x, struct timeval *tv)
 	return (int)result(ret, saved_errno);
 }
 
+int select(int nfds, fd_set *r, fd_set *w, fd_set *x, struct timeval *tv)
+{
+	return NO_SETS && UNCONCERNED(select) ? KNOWN(select)(nfds, r, w, x, tv)
+					      : select_known(nfds, r, w, x, tv);
+}
+
 int __select(int nfds, fd_set *r, fd_set *w, fd_set *x, struct timeval *tv)
 {
 	return select(nfds, r, w, x, tv);
 }
 
-int pselect(int nfds, fd_set *r, fd_set *w, fd_set *x, const struct timespec *ts, const sigset_t *mask)
+OUT_OF_LINE int pselect_known(int nfds, fd_set *r, fd_set *w, fd_set *x, const struct timespec *ts,
+			      const sigset_t *mask)
 {
 	const struct plain p = {call_pselect, .nfds = nfds, .r = r, .w = w, .x = x, .ts = ts, .mask = mask};
 	int saved_errno = errno, ret;
@@ -181,4 +202,10 @@ int pselect(int nfds, fd_set *r, fd_set *w, fd_set *x, const struct timespec *ts
 		return ret;
 	ret = deadline_of(ts, &deadline);
 	return (int)result(ret ? ret : stack_select(nfds, r, w, x, deadline, mask), saved_errno);
+}
+
+int pselect(int nfds, fd_set *r, fd_set *w, fd_set *x, const struct timespec *ts, const sigset_t *mask)
+{
+	return NO_SETS && UNCONCERNED(pselect) ? KNOWN(pselect)(nfds, r, w, x, ts, mask)
+					       : pselect_known(nfds, r, w, x, ts, mask);
 }

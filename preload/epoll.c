@@ -72,7 +72,7 @@ _Atomic uint32_t epoll_joined;
 atomic_bool epoll_any_exposed;
 _Atomic uint32_t epoll_plain_waiters[EPOLL_BUCKETS];
 _Atomic uint32_t epoll_plain_pollers;
-atomic_bool epoll_any;
+UTCP_EARLY atomic_bool epoll_any;
 static uint64_t secret; /* the bell's tag; drawn when first needed */
 
 /* ------------------------------------------------------------------ memory, lock, numbers */

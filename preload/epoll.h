@@ -61,7 +61,7 @@ extern atomic_bool epoll_any_exposed;
 extern _Atomic uint32_t epoll_plain_waiters[EPOLL_BUCKETS];
 /* Sleepers in libc's poll() over more sets than they could count one by one. */
 extern _Atomic uint32_t epoll_plain_pollers;
-extern atomic_bool epoll_any; /* a set was ever made */
+extern UTCP_OURS atomic_bool epoll_any; /* a set was ever made */
 
 /* epoll.c. All that follows needs the mutex, but for epoll_kernel_ctl(). */
 void sets_lock(void);

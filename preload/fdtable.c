@@ -33,10 +33,6 @@
 #include "preload/fdtable.h"
 #include "preload/wait.h"
 
-#define PAGE_BITS  14
-#define PAGE_COUNT (1u << (30 - PAGE_BITS))
-#define PAGE_SIZE_ (1u << PAGE_BITS)
-
 #define WORD_KIND(w)  ((enum fd_kind)(((w) >> 32) & 15))
 #define WORD_REF(w)   ((ref)(w))
 #define WORD_SHARED   (1ull << 36)	      /* FD_TCP: was dup'ed, other numbers may name the same socket */
@@ -44,12 +40,9 @@
 #define WORD_FORKS(w) ((uint16_t)((w) >> 48)) /* FD_TCP: process.fork_count when it was made */
 #define WORD(kind, r) ((uint64_t)(kind) << 32 | (uint64_t)(r))
 
-struct entry {
-	_Atomic uint64_t word;
-	_Atomic uint64_t options;
-};
-
-static _Atomic(struct entry *) pages[PAGE_COUNT];
+_Atomic(struct fd_entry *) fd_pages[FD_PAGE_COUNT];
+UTCP_EARLY _Atomic bool fd_stack_seen;
+UTCP_EARLY _Atomic uint32_t fd_limit;
 static _Atomic int highest = -1; /* no entry above it was ever used */
 static uint8_t *region_base;
 
@@ -59,40 +52,44 @@ static uint8_t *region_base;
 #define EXTENTS_MAX  (1u << 18) /* 16 GiB of region */
 static _Atomic(struct local *) *local_pages;
 
-static struct entry *entry_find(int fd)
+static struct fd_entry *entry_find(int fd)
 {
-	if ((unsigned int)fd >= 1u << 30)
+	if ((unsigned int)fd >= FD_NUMBERS)
 		return NULL;
-	struct entry *page =
-	    atomic_load_explicit(&pages[(unsigned int)fd >> PAGE_BITS], memory_order_acquire);
-	return page ? &page[(unsigned int)fd & (PAGE_SIZE_ - 1)] : NULL;
+	struct fd_entry *page =
+	    atomic_load_explicit(&fd_pages[(unsigned int)fd >> FD_PAGE_BITS], memory_order_acquire);
+	return page ? &page[(unsigned int)fd & (FD_PAGE_SIZE - 1)] : NULL;
 }
 
-static struct entry *entry_make(int fd)
+static void limit_raise(uint32_t to)
 {
-	struct entry *e = entry_find(fd), *expected = NULL, *page;
+	uint32_t seen = atomic_load_explicit(&fd_limit, memory_order_relaxed);
 
-	if ((unsigned int)fd >= 1u << 30)
+	while (seen < to && !atomic_compare_exchange_weak(&fd_limit, &seen, to))
+		;
+}
+
+static struct fd_entry *entry_make(int fd)
+{
+	struct fd_entry *e = entry_find(fd), *expected = NULL, *page;
+
+	if ((unsigned int)fd >= FD_NUMBERS)
 		return NULL;
 	if (!e) {
-		page = mmap(NULL, PAGE_SIZE_ * sizeof *page, PROT_READ | PROT_WRITE,
+		page = mmap(NULL, FD_PAGE_SIZE * sizeof *page, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 		if (page == MAP_FAILED)
 			return NULL;
-		if (!atomic_compare_exchange_strong(&pages[(unsigned int)fd >> PAGE_BITS], &expected, page))
-			munmap(page, PAGE_SIZE_ * sizeof *page);
+		if (!atomic_compare_exchange_strong(&fd_pages[(unsigned int)fd >> FD_PAGE_BITS], &expected,
+						    page))
+			munmap(page, FD_PAGE_SIZE * sizeof *page);
 		e = entry_find(fd);
 	}
 	int seen = atomic_load_explicit(&highest, memory_order_relaxed);
 	while (seen < fd && !atomic_compare_exchange_weak(&highest, &seen, fd))
 		;
+	limit_raise((uint32_t)fd + 1);
 	return e;
-}
-
-enum fd_kind fd_kind(int fd)
-{
-	struct entry *e = entry_find(fd);
-	return e ? WORD_KIND(atomic_load_explicit(&e->word, memory_order_relaxed)) : FD_KERNEL;
 }
 
 /* ------------------------------------------------------------ descriptions */
@@ -100,6 +97,8 @@ enum fd_kind fd_kind(int fd)
 void fdtable_set_base(uint8_t *base)
 {
 	region_base = base;
+	limit_raise(FD_NUMBERS);
+	atomic_store(&fd_stack_seen, true);
 }
 
 struct description *description_of(ref d)
@@ -320,7 +319,7 @@ static bool description_hold(ref d)
 
 ref fd_hold(int fd)
 {
-	struct entry *e = entry_find(fd);
+	struct fd_entry *e = entry_find(fd);
 
 	if (!e || atomic_load_explicit(&process.finished, memory_order_relaxed))
 		return REF_NONE;
@@ -341,7 +340,7 @@ ref fd_hold(int fd)
 
 int fd_install(int fd, enum fd_kind kind, ref d)
 {
-	struct entry *e = entry_make(fd);
+	struct fd_entry *e = entry_make(fd);
 
 	if (!e)
 		return -ENOMEM;
@@ -356,7 +355,7 @@ int fd_install(int fd, enum fd_kind kind, ref d)
 
 void fd_install_tcp(int fd, bool v6)
 {
-	struct entry *e = entry_make(fd);
+	struct fd_entry *e = entry_make(fd);
 	uint64_t forks = (uint16_t)atomic_load(&process.fork_count);
 
 	if (!e)
@@ -368,7 +367,7 @@ void fd_install_tcp(int fd, bool v6)
 
 void fd_forget(int fd)
 {
-	struct entry *e = entry_find(fd);
+	struct fd_entry *e = entry_find(fd);
 
 	if (e && atomic_load_explicit(&e->word, memory_order_relaxed))
 		atomic_store_explicit(&e->word, 0, memory_order_release);
@@ -376,7 +375,7 @@ void fd_forget(int fd)
 
 void fd_copy(int from, int to)
 {
-	struct entry *e = entry_find(from), *t;
+	struct fd_entry *e = entry_find(from), *t;
 	uint64_t w = e ? atomic_load_explicit(&e->word, memory_order_acquire) : 0;
 	ref d;
 
@@ -422,7 +421,7 @@ static void word_dropped(uint64_t w)
 
 uint64_t fd_swap_in(int from, int to)
 {
-	struct entry *e = entry_make(to);
+	struct fd_entry *e = entry_make(to);
 	ref d = e ? fd_hold(from) : REF_NONE;
 	uint64_t before;
 
@@ -438,7 +437,7 @@ uint64_t fd_swap_in(int from, int to)
 
 void fd_swap_end(int to, uint64_t before, bool done)
 {
-	struct entry *e = entry_find(to);
+	struct fd_entry *e = entry_find(to);
 
 	if (before == FD_SWAP_NONE || !e) {
 		if (done)
@@ -450,7 +449,7 @@ void fd_swap_end(int to, uint64_t before, bool done)
 
 void fd_closing(int fd)
 {
-	struct entry *e = entry_find(fd);
+	struct fd_entry *e = entry_find(fd);
 
 	if (!e || !atomic_load_explicit(&e->word, memory_order_relaxed) || process_is_vfork_child())
 		return;
@@ -470,12 +469,12 @@ static void each_word(uint64_t mask, uint64_t want, void (*f)(int fd, void *arg)
 	int last = atomic_load(&highest);
 
 	for (int fd = 0; fd <= last; fd++) {
-		struct entry *page = atomic_load(&pages[(unsigned int)fd >> PAGE_BITS]);
+		struct fd_entry *page = atomic_load(&fd_pages[(unsigned int)fd >> FD_PAGE_BITS]);
 		if (!page) {
-			fd |= PAGE_SIZE_ - 1;
+			fd |= FD_PAGE_SIZE - 1;
 			continue;
 		}
-		uint64_t w = atomic_load_explicit(&page[(unsigned int)fd & (PAGE_SIZE_ - 1)].word,
+		uint64_t w = atomic_load_explicit(&page[(unsigned int)fd & (FD_PAGE_SIZE - 1)].word,
 						  memory_order_relaxed);
 		if ((w & mask) == want)
 			f(fd, arg);
@@ -491,19 +490,19 @@ void fd_each_of(ref d, void (*f)(int fd, void *arg), void *arg)
 
 bool fd_tcp_is_v6(int fd)
 {
-	struct entry *e = entry_find(fd);
+	struct fd_entry *e = entry_find(fd);
 	return e && atomic_load(&e->word) & WORD_V6;
 }
 
 bool fd_maybe_shared(int fd)
 {
-	struct entry *e = entry_find(fd);
+	struct fd_entry *e = entry_find(fd);
 	return e && WORD_FORKS(atomic_load(&e->word)) != (uint16_t)atomic_load(&process.fork_count);
 }
 
 uint64_t fd_options(int fd)
 {
-	struct entry *e = entry_find(fd);
+	struct fd_entry *e = entry_find(fd);
 	return e ? atomic_load(&e->options) : 0;
 }
 
@@ -529,7 +528,7 @@ static void alias_visit(int fd, void *arg)
 
 void fd_each_tcp_alias(int fd, void (*f)(int fd, void *arg), void *arg)
 {
-	struct entry *e = entry_find(fd);
+	struct fd_entry *e = entry_find(fd);
 
 	if (!e)
 		return;
@@ -543,7 +542,7 @@ void fd_each_tcp_alias(int fd, void (*f)(int fd, void *arg), void *arg)
 
 static void option_mark(int fd, void *arg)
 {
-	struct entry *e = entry_find(fd);
+	struct fd_entry *e = entry_find(fd);
 	if (e)
 		atomic_fetch_or(&e->options, 1ull << *(uint32_t *)arg);
 }
@@ -558,7 +557,7 @@ void fd_mark_option(int fd, uint32_t bit)
 
 static void entry_after_fork(int fd, void *arg)
 {
-	struct entry *e = entry_find(fd);
+	struct fd_entry *e = entry_find(fd);
 	enum fd_kind k = fd_kind(fd);
 
 	(void)arg;

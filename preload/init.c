@@ -31,11 +31,11 @@
 #include "preload/process.h"
 #include "preload/stdio.h"
 
-struct netio *_Atomic the_stack;
+UTCP_EARLY struct netio *_Atomic the_stack;
 struct config the_config;
 
 static pthread_once_t init_once = PTHREAD_ONCE_INIT;
-static _Atomic bool init_done;
+static UTCP_EARLY _Atomic bool init_done;
 static bool config_broken;
 static pthread_mutex_t attach_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool attach_failure_told;

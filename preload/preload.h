@@ -27,6 +27,13 @@
 #include "utcp/sys.h"
 
 #define UTCP_EXPORT __attribute__((visibility("default")))
+/* A variable that is reached without the GOT: -fvisibility says nothing of declarations. */
+#define UTCP_OURS __attribute__((visibility("hidden")))
+/*
+ * Read by wrappers before anything of ours lives. Together in .data, whose page the loader has
+ * touched already: each page of .bss more costs every program that is started 1 % of its start.
+ */
+#define UTCP_EARLY __attribute__((section(".data.early")))
 
 /* ------------------------------------------------------------------ process (init.c) */
 
@@ -35,7 +42,7 @@
  * stack_attach(); a fork()ed child shares its parent's. If it could get no part
  * in it, it has NULL again and `process.forked` set.
  */
-extern struct netio *_Atomic the_stack;
+extern UTCP_OURS struct netio *_Atomic the_stack;
 /* Process-private facts (process.c). */
 struct process_state {
 	int pid;		     /* whose address space this is: a vfork child has another getpid() */
@@ -44,7 +51,7 @@ struct process_state {
 	_Atomic bool finished;	     /* the exit drain ran: stack descriptors are dead */
 	_Atomic uint32_t fork_count; /* fork()s so far: a socket older than the last may be shared */
 };
-extern struct process_state process;
+extern UTCP_OURS struct process_state process;
 /* True in a vfork() child, which shares our memory but not our descriptors. */
 bool process_is_vfork_child(void);
 /* Attach if needed. 0 or a negative errno; logs one line on the first failure. */
@@ -135,8 +142,39 @@ struct local {
 /* Of a description that this process has, or had a moment ago. */
 struct local *local_of(ref d);
 
-/* One array read: what is fd? Lock-free; unknown or out-of-range numbers are FD_KERNEL. */
-enum fd_kind fd_kind(int fd);
+/* There is, or was, a stack: until then no number is a stack's, whatever the table says. */
+extern UTCP_OURS _Atomic bool fd_stack_seen;
+/*
+ * What is fd? Lock-free; unknown or out-of-range numbers are FD_KERNEL. The table
+ * says nothing of numbers from fd_limit on: 0 in a program that has made no TCP
+ * socket and no epoll set; every number once there is a stack.
+ */
+extern UTCP_OURS _Atomic uint32_t fd_limit;
+#define FD_NUMBERS    (1u << 30)
+#define FD_PAGE_BITS  14
+#define FD_PAGE_COUNT (FD_NUMBERS >> FD_PAGE_BITS)
+#define FD_PAGE_SIZE  (1u << FD_PAGE_BITS)
+struct fd_entry {
+	_Atomic uint64_t word; /* fdtable.c; the kind is in bits 32 to 35 */
+	_Atomic uint64_t options;
+};
+extern UTCP_OURS _Atomic(struct fd_entry *) fd_pages[FD_PAGE_COUNT];
+static inline bool fd_beyond(int fd)
+{
+	return __builtin_expect((uint32_t)fd >= atomic_load_explicit(&fd_limit, memory_order_relaxed), 1);
+}
+static inline enum fd_kind fd_kind(int fd)
+{
+	struct fd_entry *page;
+
+	if (fd_beyond(fd))
+		return FD_KERNEL;
+	page = atomic_load_explicit(&fd_pages[(uint32_t)fd >> FD_PAGE_BITS], memory_order_acquire);
+	if (!page)
+		return FD_KERNEL;
+	page += (uint32_t)fd & (FD_PAGE_SIZE - 1);
+	return (enum fd_kind)(atomic_load_explicit(&page->word, memory_order_relaxed) >> 32 & 15);
+}
 /*
  * For a call on a stack descriptor: its description with a reference held
  * (close() in another thread cannot free it), or REF_NONE if fd is the kernel's.

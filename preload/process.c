@@ -29,7 +29,7 @@
 #include "preload/process.h"
 #include "preload/spawn.h"
 
-struct process_state process;
+UTCP_EARLY struct process_state process;
 
 bool process_is_vfork_child(void)
 {

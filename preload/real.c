@@ -14,7 +14,7 @@
 
 #include "preload/calls.h"
 
-struct real_calls real;
+UTCP_EARLY struct real_calls real;
 
 static const char *const names[REAL_COUNT] = {
 #define X(group, type, name, params) [REAL_##name] = #name,
