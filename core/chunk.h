@@ -49,6 +49,10 @@ void chain_trim_front(struct stack_cx *cx, struct chain *c, uint64_t n);
 void chain_free(struct stack_cx *cx, struct chain *c);
 /* Link the chunks of `from` (now empty) behind those of `to`. */
 void chain_join(struct stack_cx *cx, struct chain *to, struct chain *from);
+/* rebuild.c: the chain is what it says, all of it owner's. */
+bool chain_intact(const struct stack_cx *cx, const struct chain *c, ref owner);
+/* rebuild.c: the chunks are in use: mark and charge them. */
+void chain_keep(struct stack_cx *cx, const struct chain *c);
 /* Hand the chunks over to a buffer, in stream order. */
 void buffer_join(struct stack_cx *cx, struct buffer *b, struct chain *from);
 

@@ -17,6 +17,7 @@
  * whose sequence number or timestamp lies above the old ones (MAY-2, RFC 6191),
  * and gives its tuple to a new active open of ours under the same rule.
  */
+#include "core/net.h"
 #include "core/recv.h"
 
 /* ------------------------------------------------------------------ CLOSED */
@@ -215,6 +216,7 @@ static void timewait_new(struct stack_cx *cx, const struct tcb *t)
 		return;
 	}
 	timewait_link(cx, w);
+	record_barrier(); /* the timer's kind says that it is complete (rebuild.c) */
 	timewait_restart(cx, w);
 	COUNT(cx, tcp_tw);
 }
@@ -373,23 +375,26 @@ void tcb_close(struct stack_cx *cx, struct tcb *t)
 
 void sock_close(struct stack_cx *cx, ref s)
 {
+	ref outer = dirty_begin(cx, s);
+
 	tcb_close(cx, tcb_at(cx, s));
+	dirty_end(cx, outer);
 }
 
 void sock_abort(struct stack_cx *cx, ref s)
 {
 	struct tcb *t = tcb_at(cx, s);
+	ref outer = dirty_begin(cx, s);
 
 	if (t->state == TCPS_LISTEN) {
 		listen_stop(cx, t);
 		demux_remove(cx, t);
 		state_set(cx, t, TCPS_CLOSED);
 		sock_signal(cx, t, SOCK_EDGES_ALL);
-		return;
+	} else if (t->state != TCPS_CLOSED && t->state != TCPS_TIME_WAIT) {
+		close_abort(cx, t);
 	}
-	if (t->state == TCPS_CLOSED || t->state == TCPS_TIME_WAIT)
-		return;
-	close_abort(cx, t);
+	dirty_end(cx, outer);
 }
 
 /* Linux's tcp_disconnect(): which states tell the application that something was cut off. */
@@ -423,9 +428,8 @@ void sock_disconnect(struct stack_cx *cx, ref s)
 }
 
 /* linger_s == 0 through shutdown etc. is no abort; sock_shutdown() of a half that is open. */
-int sock_shutdown(struct stack_cx *cx, ref s, int how)
+static int tcb_shutdown(struct stack_cx *cx, struct tcb *t, int how)
 {
-	struct tcb *t = tcb_at(cx, s);
 	bool rd = how == 0 || how == 2, wr = how == 1 || how == 2;
 	int result = 0;
 
@@ -439,7 +443,7 @@ int sock_shutdown(struct stack_cx *cx, ref s, int how)
 	case TCPS_LISTEN:
 		if (!rd)
 			break;
-		sock_abort(cx, s);
+		sock_abort(cx, pool_ref(cx, t));
 		return 0;
 	case TCPS_SYN_SENT:
 		tcb_reset_for_reuse(cx, t);
@@ -455,4 +459,43 @@ int sock_shutdown(struct stack_cx *cx, ref s, int how)
 		tcb_send_fin(cx, t);
 	sock_signal(cx, t, SOCK_EDGES_ALL);
 	return result;
+}
+
+int sock_shutdown(struct stack_cx *cx, ref s, int how)
+{
+	ref outer = dirty_begin(cx, s);
+	int result = tcb_shutdown(cx, tcb_at(cx, s), how);
+
+	dirty_end(cx, outer);
+	return result;
+}
+
+/* --------------------------------------------------------------- rebuild.c */
+
+/* As far as the old links lead: the oldest first. Then what they left out; incomplete ones go. */
+void timewait_rebuild(struct stack_cx *cx)
+{
+	struct stack *st = stack_of(cx);
+	ref next, at = st->tw_first;
+
+	for (ref r = pool_next(cx, POOL_TIMEWAIT, REF_NONE); r; r = pool_next(cx, POOL_TIMEWAIT, r)) {
+		struct timewait *w = pool_at(cx, r);
+
+		if (w->node.kind != POOL_TIMEWAIT || !demux_rebuild_timewait(cx, w))
+			pool_discard(cx, r);
+	}
+	st->tw_first = st->tw_last = REF_NONE;
+	st->tw_count = 0;
+	for (; pool_valid(cx, POOL_TIMEWAIT, at); at = next) {
+		struct timewait *w = pool_at(cx, at);
+
+		if (w->head.mark)
+			break;
+		next = w->tw_next;
+		w->head.mark = 1;
+		timewait_link(cx, w);
+	}
+	for (ref r = pool_next(cx, POOL_TIMEWAIT, REF_NONE); r; r = pool_next(cx, POOL_TIMEWAIT, r))
+		if (!((struct timewait *)pool_at(cx, r))->head.mark)
+			timewait_link(cx, pool_at(cx, r));
 }

@@ -115,8 +115,12 @@ static bool conn_table_double(struct stack_cx *cx)
 	if (!bigger)
 		return false;
 	memcpy(pool_at(cx, bigger), pool_at(cx, st->conn_buckets), bytes);
+	/* in this order, so that the table is never said to be larger than it is */
+	record_barrier();
 	st->conn_buckets = bigger;
+	record_barrier();
 	st->conn_bucket_bits++;
+	record_barrier();
 	st->conn_bucket_split = 0;
 	return true;
 }
@@ -331,6 +335,69 @@ void demux_remove(struct stack_cx *cx, struct tcb *t)
 	else
 		conn_remove(cx, pool_ref(cx, t), &t->local, &t->remote);
 	t->hashed = t->hashed_listener = false;
+}
+
+/* --------------------------------------------------------------- rebuild.c */
+
+/* The table lies where it may, and is as large as it says. */
+static bool table_sound(const struct stack_cx *cx)
+{
+	const struct stack *st = stack_of(cx);
+	uint64_t at = (uint64_t)st->conn_buckets * REF_GRAIN;
+
+	return st->conn_bucket_bits && st->conn_bucket_bits < 30 &&
+	       st->conn_bucket_split <= 1u << st->conn_bucket_bits && at >= EXTENT_BYTES &&
+	       at % EXTENT_BYTES == 0 && at + (sizeof(ref) << (st->conn_bucket_bits + 1)) <= st->bytes_used;
+}
+
+/* Into a table that is never enlarged here. False: the tuple is there already. */
+static bool conn_reinsert(struct stack_cx *cx, ref self, const struct endpoint *local,
+			  const struct endpoint *remote, ref *hash_next)
+{
+	uint64_t hash = tuple_hash(cx, local, remote);
+
+	if (conn_find(cx, local, remote, hash))
+		return false;
+	ref *bucket = conn_bucket(cx, hash);
+	*hash_next = *bucket;
+	*bucket = self;
+	stack_of(cx)->conn_count++;
+	return true;
+}
+
+bool demux_rebuild_begin(struct stack_cx *cx)
+{
+	struct stack *st = stack_of(cx);
+
+	if (!table_sound(cx))
+		return false;
+	memset(pool_at(cx, st->conn_buckets), 0, sizeof(ref) << (st->conn_bucket_bits + 1));
+	memset(pool_at(cx, st->listen_buckets), 0, sizeof(ref) << LISTEN_BUCKET_BITS);
+	st->conn_count = 0;
+	return true;
+}
+
+bool demux_rebuild_tcb(struct stack_cx *cx, struct tcb *t)
+{
+	ref self = pool_ref(cx, t);
+
+	t->hash_next = REF_NONE;
+	t->hashed = t->hashed_listener = t->state == TCPS_LISTEN;
+	if (t->hashed_listener) {
+		ref *bucket = listen_bucket(cx, t->local.port);
+		t->hash_next = *bucket;
+		*bucket = self;
+		return true;
+	}
+	if (t->state < TCPS_SYN_SENT || t->state >= TCPS_TIME_WAIT)
+		return true;
+	t->hashed = conn_reinsert(cx, self, &t->local, &t->remote, &t->hash_next);
+	return t->hashed;
+}
+
+bool demux_rebuild_timewait(struct stack_cx *cx, struct timewait *w)
+{
+	return conn_reinsert(cx, pool_ref(cx, w), &w->local, &w->remote, &w->hash_next);
 }
 
 /* --------------------------------------------------------- verification */

@@ -271,6 +271,23 @@ void output_rst(struct stack_cx *cx, struct tcb *t)
 	(void)emit_segment(cx, t, &e);
 }
 
+/*
+ * Nobody knows how far the sender got: a reset at either place, and then an old
+ * number, which the peer, if it is still there, must answer with an ACK; that
+ * meets no socket any more and gets the reset that fits it exactly.
+ */
+void output_rst_torn(struct stack_cx *cx, struct tcb *t)
+{
+	struct emit probe = {.seq = seq_add(t->snd_una, UINT32_MAX), .flags = TH_ACK, .mss = SND_MSS_MIN};
+
+	output_rst(cx, t);
+	if (!seq_eq(t->snd_max, t->snd_nxt)) {
+		struct emit e = {.seq = t->snd_max, .flags = TH_RST | TH_ACK, .mss = SND_MSS_MIN};
+		(void)emit_segment(cx, t, &e);
+	}
+	(void)emit_segment(cx, t, &probe);
+}
+
 void output_timewait_ack(struct stack_cx *cx, const struct timewait *w)
 {
 	struct wire_options o;

@@ -18,6 +18,7 @@
  *
  * rcv_tune_start, of no use before ESTABLISHED, holds the time of the SYN.
  */
+#include "core/net.h"
 #include "core/recv.h"
 
 #define SYN_QUEUE_GRACE NS_PER_S
@@ -104,12 +105,15 @@ static bool syn_queue_room(struct stack_cx *cx, struct tcb *l)
 	if (cx->now - oldest->rcv_tune_start < SYN_QUEUE_GRACE)
 		return false;
 	COUNT(cx, tcp_attempt_fail);
+	ref outer = dirty_begin(cx, l->syn_first);
 	tcb_free(cx, oldest);
+	dirty_end(cx, outer);
 	return true;
 }
 
 /* -------------------------------------------------------------------- SYN */
 
+/* The child is marked as being changed (dirty_begin), also where it is not to be. */
 static struct tcb *child_new(struct stack_cx *cx, struct tcb *l, const struct segment *s,
 			     const seq32 *iss_min)
 {
@@ -117,6 +121,7 @@ static struct tcb *child_new(struct stack_cx *cx, struct tcb *l, const struct se
 
 	if (!t)
 		return NULL;
+	dirty_begin(cx, pool_ref(cx, t));
 	tcb_inherit(t, l);
 	t->accepted = false;
 	t->passive = true;
@@ -148,9 +153,11 @@ void listen_syn(struct stack_cx *cx, struct tcb *l, struct segment *s, const seq
 		COUNT(cx, tcp_listen_drop);
 		return;
 	}
+	ref outer = stack_of(cx)->dirty;
 	struct tcb *t = child_new(cx, l, s, iss_min);
 	if (!t) {
 		COUNT(cx, tcp_listen_drop);
+		dirty_end(cx, outer);
 		return;
 	}
 	t->segs_in = 1;
@@ -158,6 +165,7 @@ void listen_syn(struct stack_cx *cx, struct tcb *l, struct segment *s, const seq
 	t->listener = pool_ref(cx, l);
 	queue_append(cx, t, &l->syn_first, &l->syn_last, &l->syn_count);
 	output_syn(cx, t);
+	dirty_end(cx, outer);
 }
 
 /* RFC 9293 3.10.7.2. Data on a SYN is left for the peer to send again (no TCP Fast Open). */
@@ -215,14 +223,20 @@ void listen_child_established(struct stack_cx *cx, struct tcb *t)
 /* The listener ends: what was not accepted is reset, half-open children are forgotten (as Linux does). */
 void listen_stop(struct stack_cx *cx, struct tcb *l)
 {
-	while (l->syn_first)
+	ref outer = stack_of(cx)->dirty;
+
+	while (l->syn_first) {
+		dirty_begin(cx, l->syn_first);
 		tcb_free(cx, tcb_at(cx, l->syn_first));
+	}
 	while (l->accept_first) {
 		struct tcb *t = tcb_at(cx, l->accept_first);
+		dirty_begin(cx, l->accept_first);
 		if (t->state != TCPS_CLOSED)
 			output_rst(cx, t);
 		tcb_free(cx, t);
 	}
+	dirty_end(cx, outer);
 }
 
 int sock_listen(struct stack_cx *cx, ref s, const struct endpoint *local, int backlog)
@@ -263,24 +277,73 @@ ref sock_accept(struct stack_cx *cx, ref s)
 	if (l->state != TCPS_LISTEN || !r)
 		return REF_NONE;
 	struct tcb *t = tcb_at(cx, r);
+	ref outer = dirty_begin(cx, r);
 	accept_queue_remove(cx, l, t);
 	t->listener = REF_NONE;
 	t->accepted = true;
+	dirty_end(cx, outer);
 	return r;
 }
 
 void sock_unaccept(struct stack_cx *cx, ref listener, ref child)
 {
 	struct tcb *l = tcb_at(cx, listener), *t = tcb_at(cx, child);
+	ref outer = dirty_begin(cx, child);
 
 	if (l->state != TCPS_LISTEN) {
 		if (t->state != TCPS_CLOSED)
 			output_rst(cx, t);
 		tcb_free(cx, t);
-		return;
+	} else {
+		t->accepted = false;
+		t->listener = listener;
+		queue_prepend(cx, t, &l->accept_first, &l->accept_last, &l->accept_count);
+		sock_signal(cx, l, SOCK_IN);
 	}
-	t->accepted = false;
-	t->listener = listener;
-	queue_prepend(cx, t, &l->accept_first, &l->accept_last, &l->accept_count);
-	sock_signal(cx, l, SOCK_IN);
+	dirty_end(cx, outer);
+}
+
+/* --------------------------------------------------------------- rebuild.c */
+
+static void child_requeue(struct stack_cx *cx, struct tcb *l, struct tcb *t)
+{
+	t->head.mark = 1;
+	if (t->state == TCPS_SYN_RECEIVED)
+		queue_append(cx, t, &l->syn_first, &l->syn_last, &l->syn_count);
+	else
+		queue_append(cx, t, &l->accept_first, &l->accept_last, &l->accept_count);
+}
+
+/* As far as the old links lead: they are the order of arrival. */
+static void queue_follow(struct stack_cx *cx, struct tcb *l, ref at)
+{
+	ref self = pool_ref(cx, l), next;
+
+	for (; pool_valid(cx, POOL_TCB, at); at = next) {
+		struct tcb *t = tcb_at(cx, at);
+
+		if (t->listener != self || t->head.mark)
+			return;
+		next = t->queue_next;
+		child_requeue(cx, l, t);
+	}
+}
+
+/* Every child names a live listener (rebuild.c saw to that), and is in one of its queues. */
+void listen_rebuild(struct stack_cx *cx)
+{
+	for (ref r = pool_next(cx, POOL_TCB, REF_NONE); r; r = pool_next(cx, POOL_TCB, r)) {
+		struct tcb *l = tcb_at(cx, r);
+		ref syn = l->syn_first, accept = l->accept_first;
+
+		l->syn_first = l->syn_last = l->accept_first = l->accept_last = REF_NONE;
+		l->syn_count = l->accept_count = 0;
+		if (l->state != TCPS_LISTEN)
+			continue;
+		queue_follow(cx, l, syn);
+		queue_follow(cx, l, accept);
+	}
+	for (ref r = pool_next(cx, POOL_TCB, REF_NONE); r; r = pool_next(cx, POOL_TCB, r))
+		if (tcb_at(cx, r)->listener && !tcb_at(cx, r)->head.mark)
+			child_requeue(cx, tcb_at(cx, tcb_at(cx, r)->listener), tcb_at(cx, r));
 }

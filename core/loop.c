@@ -151,22 +151,21 @@ static void deliver_payload(struct stack_cx *cx, struct chain *payload, const st
 	}
 }
 
-/* By value, and freed before TCP sees it: what it does may put more into the queue. */
-static void deliver(struct stack_cx *cx, struct loop_segment l)
+static void deliver(struct stack_cx *cx, const struct loop_segment *l)
 {
-	struct chain payload = {l.first, l.last, l.bytes, l.charged};
+	struct chain payload = {l->first, l->last, l->bytes, l->charged};
 	struct segment s;
 
 	COUNT(cx, tcp_in);
-	if (wire_parse(l.tcp, l.header_len, &s)) {
+	if (wire_parse(l->tcp, l->header_len, &s)) {
 		COUNT(cx, tcp_bad_header);
 		chain_free(cx, &payload);
 		return;
 	}
-	s.src.addr = l.src;
-	s.dst.addr = l.dst;
-	s.tos = l.tos;
-	s.gso_size = l.gso_size;
+	s.src.addr = l->src;
+	s.dst.addr = l->dst;
+	s.tos = l->tos;
+	s.gso_size = l->gso_size;
 	s.seq_wire = s.seq;
 	s.loose = NULL;
 	if (payload.first)
@@ -184,13 +183,16 @@ bool loop_deliver(struct stack_cx *cx, uint32_t *budget)
 		return false;
 	do {
 		r = st->loop_first;
-		struct loop_segment l = *loop_at(cx, r);
-		st->loop_first = l.next;
+		struct loop_segment *l = loop_at(cx, r);
+		/*
+		 * It stays the first until it was taken, so that a reset is not lost with a process
+		 * that dies on it; its chunks go back in any case.
+		 */
+		deliver(cx, l);
+		st->loop_first = l->next;
 		if (!st->loop_first)
 			st->loop_last = REF_NONE;
-		/* its chunks are in nobody's list while they are delivered; they go back in any case */
 		pool_free(cx, POOL_LOOP, r);
-		deliver(cx, l);
 	} while (r != stop && ++*budget < LOOP_BURST);
 	return true;
 }
@@ -205,6 +207,41 @@ bool loop_take_chunk(struct stack_cx *cx, struct buffer *b, ref owner, const str
 	chunk_at(cx, one->first)->head.owner = owner;
 	buffer_join(cx, b, one);
 	return true;
+}
+
+/* --------------------------------------------------------------- rebuild.c */
+
+/*
+ * The queue as it is linked; what is in no queue goes, and so does a segment
+ * whose payload was being taken: its sender has it still.
+ */
+void loop_rebuild(struct stack_cx *cx)
+{
+	struct stack *st = stack_of(cx);
+	ref next, at = st->loop_first;
+
+	st->loop_first = st->loop_last = REF_NONE;
+	for (; pool_valid(cx, POOL_LOOP, at) && !loop_at(cx, at)->head.mark; at = next) {
+		struct loop_segment *l = loop_at(cx, at);
+		struct chain payload = {l->first, l->last, l->bytes, l->charged};
+
+		next = l->next;
+		l->head.mark = 1;
+		l->next = REF_NONE;
+		if (l->header_len > sizeof l->tcp || !chain_intact(cx, &payload, at)) {
+			pool_discard(cx, at);
+			continue;
+		}
+		chain_keep(cx, &payload);
+		if (st->loop_last)
+			loop_at(cx, st->loop_last)->next = at;
+		else
+			st->loop_first = at;
+		st->loop_last = at;
+	}
+	for (ref r = pool_next(cx, POOL_LOOP, REF_NONE); r; r = pool_next(cx, POOL_LOOP, r))
+		if (!loop_at(cx, r)->head.mark)
+			pool_discard(cx, r);
 }
 
 /* --------------------------------------------------------- verification */

@@ -198,6 +198,8 @@ static struct neigh *neigh_create(struct stack_cx *cx, const struct ipaddr *a, b
 	n->hash_next = *bucket;
 	*bucket = r;
 	st->neigh_count++;
+	record_barrier();
+	n->node.kind = POOL_NEIGH; /* complete (neigh_rebuild) */
 	return n;
 }
 
@@ -259,8 +261,12 @@ void neigh_learn(struct stack_cx *cx, const struct ipaddr *addr, const uint8_t m
 	if (n->state != NEIGH_INCOMPLETE && changed && cx->now - n->updated < NEIGH_LOCK_NS)
 		return;
 	if (changed) {
+		n->node.kind = POOL_FREE; /* half an address is worse than none */
+		record_barrier();
 		memcpy(n->mac, mac, 6);
 		n->updated = cx->now;
+		record_barrier();
+		n->node.kind = POOL_NEIGH;
 	}
 	if (reply && asked)
 		neigh_state_set(cx, n, NEIGH_REACHABLE);
@@ -321,6 +327,33 @@ void neigh_timer(struct stack_cx *cx, ref neigh)
 		neigh_solicit(cx, n);
 	else
 		neigh_fail(cx, n);
+}
+
+/* --------------------------------------------------------------- rebuild.c */
+
+void neigh_rebuild(struct stack_cx *cx)
+{
+	struct stack *st = stack_of(cx);
+
+	memset(pool_at(cx, st->neigh_buckets), 0, sizeof(ref) << NEIGH_BUCKET_BITS);
+	st->neigh_count = 0;
+	/* Frames that wait are lost, as frames are. */
+	for (ref r = pool_next(cx, POOL_PENDING, REF_NONE); r; r = pool_next(cx, POOL_PENDING, r))
+		pool_discard(cx, r);
+	for (ref r = pool_next(cx, POOL_NEIGH, REF_NONE); r; r = pool_next(cx, POOL_NEIGH, r)) {
+		struct neigh *n = neigh_at(cx, r);
+
+		if (n->node.kind != POOL_NEIGH || n->state > NEIGH_PROBE || neigh_find(cx, &n->addr)) {
+			pool_discard(cx, r);
+			continue;
+		}
+		ref *bucket = neigh_bucket(cx, &n->addr);
+		n->pending_first = n->pending_last = REF_NONE;
+		n->pending_count = 0;
+		n->hash_next = *bucket;
+		*bucket = r;
+		st->neigh_count++;
+	}
 }
 
 static const char *neigh_verify_one(struct stack_cx *cx, const struct neigh *n)

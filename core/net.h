@@ -51,6 +51,24 @@ const char *pool_verify(struct stack_cx *cx);
 const char *neigh_verify(struct stack_cx *cx);
 const char *loop_verify(struct stack_cx *cx, uint64_t *charged); /* also: what its payloads are charged */
 
+/*
+ * rebuild.c walks over all objects and lets each file put its own in order. discard: an object goes while
+ * there is no free list. False: the region is beyond repair; _tcb, _timewait: the tuple is taken.
+ */
+bool pool_rebuild_begin(struct stack_cx *cx);
+void pool_rebuild_end(struct stack_cx *cx);
+void pool_discard(struct stack_cx *cx, ref r);
+bool demux_rebuild_begin(struct stack_cx *cx);
+bool demux_rebuild_tcb(struct stack_cx *cx, struct tcb *t);
+bool demux_rebuild_timewait(struct stack_cx *cx, struct timewait *w);
+void neigh_rebuild(struct stack_cx *cx);
+void loop_rebuild(struct stack_cx *cx);
+void timer_rebuild(struct stack_cx *cx);
+void reass_rebuild_begin(struct tcb *t);
+void reass_rebuild(struct stack_cx *cx);
+void listen_rebuild(struct stack_cx *cx);
+void timewait_rebuild(struct stack_cx *cx);
+
 /* stack.c: at the start of a region that is complete. */
 extern const char region_magic[8];
 

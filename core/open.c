@@ -15,7 +15,7 @@ static uint16_t announced_mss(struct stack_cx *cx, const struct tcb *t)
 	return (uint16_t)mss;
 }
 
-static void tcb_defaults(struct stack_cx *cx, struct tcb *t)
+void tcb_defaults(struct stack_cx *cx, struct tcb *t)
 {
 	const struct stack_config *c = &stack_of(cx)->config;
 
@@ -31,7 +31,6 @@ static void tcb_defaults(struct stack_cx *cx, struct tcb *t)
 	t->oow_ack_last = t->challenge_last = NSEC_NEVER;
 	for (unsigned i = 0; i < TIMER_COUNT; i++)
 		t->timer[i] = NSEC_NEVER;
-	t->node.kind = POOL_TCB;
 	t->last_recv = cx->now;
 }
 
@@ -49,6 +48,8 @@ struct tcb *tcb_create(struct stack_cx *cx)
 	t->accepted = true;
 	tcb_defaults(cx, t);
 	rtt_init(cx, t);
+	record_barrier();
+	t->node.kind = POOL_TCB; /* complete (rebuild.c) */
 	return t;
 }
 
@@ -156,9 +157,7 @@ void tcb_reset_for_reuse(struct stack_cx *cx, struct tcb *t)
 	reass_clear(cx, t);
 	sack_clear(cx, t);
 	state_set(cx, t, TCPS_CLOSED);
-	memset(t, 0, sizeof *t);
-	t->head = old.head;
-	memcpy(t->user, old.user, sizeof t->user);
+	memset(&t->local, 0, sizeof *t - offsetof(struct tcb, local)); /* the head and user[] stay */
 	t->edges = old.edges;
 	t->edge_queued = old.edge_queued;
 	t->edge_next = old.edge_next;
@@ -166,6 +165,8 @@ void tcb_reset_for_reuse(struct stack_cx *cx, struct tcb *t)
 	tcb_defaults(cx, t);
 	copy_options(t, &old);
 	rtt_init(cx, t);
+	record_barrier();
+	t->node.kind = POOL_TCB;
 }
 
 void tcb_start(struct stack_cx *cx, struct tcb *t, seq32 iss)

@@ -212,10 +212,8 @@ static int set_ttl(struct tcb *t, int value)
 	return 0;
 }
 
-int sock_set_option(struct stack_cx *cx, ref s, enum sock_option o, int value)
+static int tcb_set_option(struct stack_cx *cx, struct tcb *t, enum sock_option o, int value)
 {
-	struct tcb *t = tcb_at(cx, s);
-
 	switch (o) {
 	case SOCK_OPT_KEEPALIVE:
 		set_keepalive(cx, t, value != 0);
@@ -252,6 +250,15 @@ int sock_set_option(struct stack_cx *cx, ref s, enum sock_option o, int value)
 	default:
 		return set_tcp_option(cx, t, o, value);
 	}
+}
+
+int sock_set_option(struct stack_cx *cx, ref s, enum sock_option o, int value)
+{
+	ref outer = dirty_begin(cx, s);
+	int result = tcb_set_option(cx, tcb_at(cx, s), o, value);
+
+	dirty_end(cx, outer);
+	return result;
 }
 
 /* ------------------------------------------------------------------ reading */

@@ -50,9 +50,11 @@ static void output_round(struct stack_cx *cx)
 		st->output_first = t->output_next;
 		if (st->output_first == REF_NONE)
 			st->output_last = REF_NONE;
+		ref outer = dirty_begin(cx, pool_ref(cx, t));
 		t->output_next = REF_NONE;
 		t->output_queued = false;
 		tcp_output(cx, t);
+		dirty_end(cx, outer);
 	}
 }
 
@@ -222,6 +224,7 @@ static void send_new(struct stack_cx *cx, struct tcb *t, const struct decision *
 		e.flags |= TH_FIN;
 	if (snd_outstanding(t) == 0)
 		cc_idle_restart(cx, t);
+	t->snd_max = seq_add(e.seq, e.len + d->fin); /* so that a reset by rebuild.c finds the peer's place */
 	(void)emit_segment(cx, t, &e);
 	uint32_t span = e.len + ((e.flags & TH_FIN) != 0);
 	if (!t->rtt_timing && t->ca_state < CA_RECOVERY) {

@@ -87,6 +87,7 @@ static ref extents_take(struct stack_cx *cx, uint32_t count, uint8_t mark)
 	uint64_t first = st->bytes_used / EXTENT_BYTES;
 
 	memset(extent_map(cx) + first, mark, count);
+	record_barrier();
 	st->bytes_used += (uint64_t)count * EXTENT_BYTES;
 	return (ref)(first * EXTENT_REFS);
 }
@@ -106,6 +107,7 @@ static bool map_reserve(struct stack_cx *cx, uint32_t count)
 		return false;
 	uint8_t *bigger = cx->base + st->bytes_used;
 	memcpy(bigger, extent_map(cx), used);
+	record_barrier(); /* from here to the end of extents_take(): map_rebuild() knows what is missing */
 	st->extent_map = (ref)(used * EXTENT_REFS);
 	st->extent_map_bytes = (uint32_t)(extents * EXTENT_BYTES);
 	extents_take(cx, (uint32_t)extents, EXTENT_TABLE);
@@ -150,6 +152,7 @@ ref pool_alloc(struct stack_cx *cx, enum pool_class class, ref owner)
 	}
 	struct pool_head *h = head_at(cx, r);
 	memset(h, 0, bytes_to_zero(class));
+	record_barrier();
 	h->class = (uint8_t) class;
 	h->owner = owner;
 	p->live++;
@@ -232,6 +235,91 @@ ref pool_next(struct stack_cx *cx, enum pool_class class, ref after)
 	}
 	return REF_NONE;
 }
+
+/* --------------------------------------------------------------- rebuild.c */
+
+/* The map was being replaced: it is the first thing behind what is in use. */
+static bool map_rebuild(struct stack_cx *cx)
+{
+	struct stack *st = stack_of(cx);
+	uint64_t used = st->bytes_used / EXTENT_BYTES, at = (uint64_t)st->extent_map * REF_GRAIN;
+	uint64_t extents = used / EXTENT_BYTES + 1; /* room for the map itself and those before it */
+
+	if (st->bytes_used < EXTENT_BYTES || st->bytes_used % EXTENT_BYTES || st->bytes_used > cx->limit)
+		return false;
+	if (at != st->bytes_used)
+		return at + used <= st->bytes_used && used <= st->extent_map_bytes;
+	if ((used + extents) * EXTENT_BYTES > cx->limit)
+		return false;
+	st->extent_map_bytes = (uint32_t)(extents * EXTENT_BYTES);
+	extents_take(cx, (uint32_t)extents, EXTENT_TABLE);
+	return true;
+}
+
+static uint64_t extents_used(const struct stack_cx *cx)
+{
+	return stack_of(cx)->bytes_used / EXTENT_BYTES;
+}
+
+/* Extent `extent`: its class, POOL_FREE if it has none. */
+static enum pool_class extent_class(const struct stack_cx *cx, uint64_t extent)
+{
+	uint8_t mark = extent_map(cx)[extent];
+
+	return mark < POOL_CLASS_COUNT ? (enum pool_class)mark : POOL_FREE;
+}
+
+/* Before: objects of one class in an extent are that or free, and nothing is marked. False: no hope. */
+bool pool_rebuild_begin(struct stack_cx *cx)
+{
+	if (!map_rebuild(cx))
+		return false;
+	for (uint64_t extent = 0; extent < extents_used(cx); extent++) {
+		enum pool_class class = extent_class(cx, extent);
+
+		for (uint32_t i = 0; class && i < objects_per_extent(class); i++) {
+			struct pool_head *h =
+			    head_at(cx, (ref)(extent * EXTENT_REFS) + i * class_refs(class));
+
+			if (h->class != POOL_FREE && h->class != class)
+				h->class = POOL_FREE;
+			if (h->class != POOL_FREE)
+				h->mark = 0;
+		}
+	}
+	return true;
+}
+
+/* After: everything that is not live is on the free list, the lowest first; nothing is left to be carved. */
+void pool_rebuild_end(struct stack_cx *cx)
+{
+	struct stack *st = stack_of(cx);
+
+	memset(st->pools, 0, sizeof st->pools);
+	for (uint64_t extent = extents_used(cx); extent-- > 0;) {
+		enum pool_class class = extent_class(cx, extent);
+		struct pool_state *p = &st->pools[class];
+
+		for (uint32_t i = class ? objects_per_extent(class) : 0; i-- > 0;) {
+			ref r = (ref)(extent * EXTENT_REFS) + i * class_refs(class);
+
+			if (head_at(cx, r)->class == class) {
+				p->live++;
+				continue;
+			}
+			head_at(cx, r)->owner = p->free_first;
+			p->free_first = r;
+			p->free_count++;
+		}
+	}
+}
+
+void pool_discard(struct stack_cx *cx, ref r)
+{
+	head_at(cx, r)->class = POOL_FREE;
+}
+
+/* ------------------------------------------------------------- verification */
 
 static const char *list_verify(struct stack_cx *cx, enum pool_class class, ref first, uint64_t total,
 			       uint64_t *count)

@@ -21,6 +21,7 @@
  * order modulo 2^32 is total.
  */
 #include "core/chunk.h"
+#include "core/net.h"
 #include "core/recv.h"
 
 struct ooo {
@@ -405,6 +406,44 @@ void reass_clear(struct stack_cx *cx, struct tcb *t)
 		range_free(cx, t, r);
 	}
 	memset(t->sack_recent, 0, sizeof t->sack_recent);
+}
+
+/* --------------------------------------------------------------- rebuild.c */
+
+/* A range of a connection that nobody was changing. */
+static bool range_intact(struct stack_cx *cx, const struct ooo *o)
+{
+	struct chain c = range_chain(o);
+
+	return seq_lt(o->start, o->end) && chain_intact(cx, &c, o->head.owner);
+}
+
+void reass_rebuild_begin(struct tcb *t)
+{
+	t->ooo_root = REF_NONE;
+	t->ooo_count = 0;
+	t->ooo_charged = 0;
+}
+
+/* Each range into its connection's tree; what is no connection's goes. */
+void reass_rebuild(struct stack_cx *cx)
+{
+	for (ref r = pool_next(cx, POOL_OOO, REF_NONE); r; r = pool_next(cx, POOL_OOO, r)) {
+		struct ooo *o = ooo_at(cx, r);
+		struct tcb *t = pool_valid(cx, POOL_TCB, o->head.owner) ? tcb_at(cx, o->head.owner) : NULL;
+		struct chain c = range_chain(o);
+
+		if (!t || t->reset_due || !range_intact(cx, o)) {
+			pool_discard(cx, r);
+			continue;
+		}
+		o->left = o->right = REF_NONE;
+		tree_insert(cx, t, r);
+		t->ooo_count++;
+		t->ooo_charged += c.charged + OOO_COST;
+		stack_of(cx)->buffer_bytes += OOO_COST;
+		chain_keep(cx, &c);
+	}
 }
 
 /* For stack_verify(): order, heap, gaps and accounts. */

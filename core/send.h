@@ -44,6 +44,9 @@ static inline uint32_t snd_mss_of(const struct tcb *t)
 	return MAX_OF(t->snd_mss, SND_MSS_MIN);
 }
 
+/* emit.c: the reset of a connection whose record is not to be trusted (rebuild.c). */
+void output_rst_torn(struct stack_cx *cx, struct tcb *t);
+
 /* emit.c: one segment or super-segment. len octets of sndbuf from seq; TH_ACK implies ack_sent(). */
 struct emit {
 	seq32 seq;

@@ -90,10 +90,9 @@ static int connect_again(struct stack_cx *cx, struct tcb *t)
 	return 0;
 }
 
-int sock_connect(struct stack_cx *cx, ref s, const struct endpoint *local, const struct endpoint *remote)
+static int connect_begin(struct stack_cx *cx, struct tcb *t, const struct endpoint *local,
+			 const struct endpoint *remote)
 {
-	struct tcb *t = tcb_at(cx, s);
-
 	if (t->connect_reported)
 		return -EISCONN;
 	if (t->connect_started)
@@ -102,6 +101,15 @@ int sock_connect(struct stack_cx *cx, ref s, const struct endpoint *local, const
 		return -EISCONN;
 	int err = tcb_connect(cx, t, local, remote);
 	return err ? err : -EINPROGRESS;
+}
+
+int sock_connect(struct stack_cx *cx, ref s, const struct endpoint *local, const struct endpoint *remote)
+{
+	ref outer = dirty_begin(cx, s);
+	int result = connect_begin(cx, tcb_at(cx, s), local, remote);
+
+	dirty_end(cx, outer);
+	return result;
 }
 
 /* -------------------------------------------------------------------- send */
@@ -158,9 +166,9 @@ static uint64_t iov_length(const struct iovec *iov, int iovcnt)
 	return n;
 }
 
-int64_t sock_send(struct stack_cx *cx, ref s, const struct iovec *iov, int iovcnt, uint32_t flags)
+static int64_t tcb_queue(struct stack_cx *cx, struct tcb *t, const struct iovec *iov, int iovcnt,
+			 uint32_t flags)
 {
-	struct tcb *t = tcb_at(cx, s);
 	int err = send_permitted(t);
 
 	if (err)
@@ -168,7 +176,7 @@ int64_t sock_send(struct stack_cx *cx, ref s, const struct iovec *iov, int iovcn
 	uint64_t wanted = iov_length(iov, iovcnt), room = send_room(t);
 	if (!wanted)
 		return 0;
-	uint64_t taken = room ? buffer_append(cx, &t->sndbuf, s, iov, iovcnt, 0, MIN_OF(room, wanted)) : 0;
+	uint64_t taken = room ? buffer_append(cx, &t->sndbuf, pool_ref(cx, t), iov, iovcnt, 0, MIN_OF(room, wanted)) : 0;
 	if (taken < wanted)
 		t->nospace = true;
 	if (taken < MIN_OF(room, wanted))
@@ -184,6 +192,15 @@ int64_t sock_send(struct stack_cx *cx, ref s, const struct iovec *iov, int iovcn
 	t->more = (flags & SOCK_MSG_MORE) && taken == wanted;
 	tcp_output(cx, t);
 	return (int64_t)taken;
+}
+
+int64_t sock_send(struct stack_cx *cx, ref s, const struct iovec *iov, int iovcnt, uint32_t flags)
+{
+	ref outer = dirty_begin(cx, s);
+	int64_t result = tcb_queue(cx, tcb_at(cx, s), iov, iovcnt, flags);
+
+	dirty_end(cx, outer);
+	return result;
 }
 
 /* -------------------------------------------------------------------- recv */
@@ -269,7 +286,10 @@ int64_t sock_recv(struct stack_cx *cx, ref s, const struct iovec *iov, int iovcn
 	struct readable r = recv_range(t, wanted);
 	if (r.len && !(flags & SOCK_MSG_TRUNC))
 		buffer_copy(cx, &t->rcvbuf, t->rcvbuf.start + r.skip, iov, iovcnt, r.len);
-	if ((r.skip || r.len) && !(flags & SOCK_MSG_PEEK))
+	if ((r.skip || r.len) && !(flags & SOCK_MSG_PEEK)) {
+		ref outer = dirty_begin(cx, s);
 		recv_consume(cx, t, r.skip + r.len);
+		dirty_end(cx, outer);
+	}
 	return r.len ? (int64_t)r.len : recv_nothing(t);
 }

@@ -127,6 +127,7 @@ uint64_t stack_layout_hash(void)
 				       FIELD(stack, neigh_buckets),
 				       FIELD(stack, loop_first),
 				       FIELD(stack, in_flush),
+				       FIELD(stack, dirty),
 				       FIELD(stack_config, device_caps),
 				       FIELD(stack_config, mem_max),
 				       FIELD(stack_config, rto_min),

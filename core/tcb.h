@@ -162,6 +162,7 @@ struct tcb {
 	ref output_next;	    /* list of sockets that stack_flush() visits */
 	uint32_t edges;
 	bool edge_queued, output_queued;
+	uint8_t reset_due; /* enum reset_due: only while core/rebuild.c works */
 	uint8_t state; /* enum tcp_state; written by state.c only */
 	bool passive;  /* came by LISTEN (RFC 9293 MUST-11) */
 	bool orphan;   /* no descriptor left */
@@ -385,11 +386,36 @@ struct stack {
 	struct token_bucket icmp_limit, challenge_limit, rst_limit;
 	ref ipid_counters; /* RFC 6864: per keyed hash of the destination */
 	bool in_flush;
+	ref dirty; /* the TCB whose record is being changed: dirty_begin() */
 };
 static inline struct stack *stack_of(const struct stack_cx *cx)
 {
 	return (struct stack *)(void *)cx->base; /* page-aligned */
 }
+/*
+ * A process may be killed at any instruction. So whoever changes the record of a
+ * connection names it here first: if the process dies in between, rebuild.c
+ * resets that connection and puts right whatever follows from the records (tables,
+ * lists, queues, the heap, accounts), which therefore needs no mark. Returns
+ * what dirty_end() puts back: a listener's end visits its children.
+ * record_barrier(): what is above is in memory before what is below; the compiler's
+ * order suffices, for a dead process's stores are all there when another gets the lock.
+ */
+#define record_barrier() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+static inline ref dirty_begin(struct stack_cx *cx, ref r)
+{
+	ref outer = stack_of(cx)->dirty;
+
+	stack_of(cx)->dirty = r;
+	record_barrier();
+	return outer;
+}
+static inline void dirty_end(struct stack_cx *cx, ref outer)
+{
+	record_barrier();
+	stack_of(cx)->dirty = outer;
+}
+
 #define COUNT(cx, field)      ((void)(stack_of(cx)->counters.field++))
 #define COUNT_N(cx, field, n) ((void)(stack_of(cx)->counters.field += (n)))
 
@@ -507,6 +533,7 @@ void timewait_segment(struct stack_cx *cx, struct timewait *w, struct segment *s
 
 /* open.c */
 struct tcb *tcb_create(struct stack_cx *cx);	   /* defaults from the configuration; NULL */
+void tcb_defaults(struct stack_cx *cx, struct tcb *t);
 void tcb_free(struct stack_cx *cx, struct tcb *t); /* buffers, timers, demux, lists; the ref dies */
 void tcb_negotiate(struct stack_cx *cx, struct tcb *t,
 		   const struct segment *syn);		  /* options of the peer's SYN */

@@ -52,14 +52,14 @@ void tcp_icmp_error(struct stack_cx *cx, const struct endpoint *local, const str
 		COUNT(cx, icmp_ignored);
 		return;
 	}
-	if (mtu) {
+	ref outer = dirty_begin(cx, found.r);
+	if (mtu)
 		lower_path_mtu(cx, t, mtu);
-		return;
-	}
-	if (hard && t->state == TCPS_SYN_RECEIVED && t->passive)
+	else if (hard && t->state == TCPS_SYN_RECEIVED && t->passive)
 		tcb_drop(cx, t, err < 0 ? -err : err); /* the SYN's sender does not exist */
 	else
 		unreachable(cx, t, err < 0 ? -err : err);
+	dirty_end(cx, outer);
 }
 
 void tcp_unreachable(struct stack_cx *cx, const struct ipaddr *dst, int err)
@@ -70,7 +70,10 @@ void tcp_unreachable(struct stack_cx *cx, const struct ipaddr *dst, int err)
 		struct tcb *t = tcb_at(cx, r);
 
 		next = pool_next(cx, POOL_TCB, r);
-		if (t->state >= TCPS_SYN_SENT && ipaddr_eq(&t->remote.addr, dst) && snd_outstanding(t))
-			unreachable(cx, t, err < 0 ? -err : err);
+		if (t->state < TCPS_SYN_SENT || !ipaddr_eq(&t->remote.addr, dst) || !snd_outstanding(t))
+			continue;
+		ref outer = dirty_begin(cx, r);
+		unreachable(cx, t, err < 0 ? -err : err);
+		dirty_end(cx, outer);
 	}
 }

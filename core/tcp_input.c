@@ -18,10 +18,13 @@ static void no_socket(struct stack_cx *cx, const struct segment *s)
 void tcp_dispatch(struct stack_cx *cx, struct segment *s)
 {
 	struct demux_result to = demux_find(cx, &s->dst, &s->src);
+	ref outer;
 
 	switch (to.kind) {
 	case DEMUX_TCB:
+		outer = dirty_begin(cx, to.r);
 		segment_arrives(cx, tcb_at(cx, to.r), s);
+		dirty_end(cx, outer);
 		return;
 	case DEMUX_TIMEWAIT:
 		timewait_segment(cx, pool_at(cx, to.r), s);

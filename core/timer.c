@@ -16,7 +16,7 @@
  * order of events. A deadline is never before the next nanosecond, so that
  * stack_advance() ends whatever the handlers arm.
  */
-#include "core/tcb.h"
+#include "core/net.h"
 #include "core/send.h"
 
 static struct timer_node *node_at(const struct stack_cx *cx, ref r)
@@ -243,14 +243,18 @@ static void timer_run_tcb(struct stack_cx *cx, ref r)
 			later = MIN_OF(later, t->timer[i]);
 	if (later != NSEC_NEVER)
 		heap_insert(cx, &t->node, r, later);
-	for (unsigned i = 0; i < TIMER_COUNT; i++) {
+	ref outer = dirty_begin(cx, r);
+	bool alive = true;
+	for (unsigned i = 0; alive && i < TIMER_COUNT; i++) {
 		if (t->timer[i] > cx->now)
 			continue;
 		t->timer[i] = NSEC_NEVER;
 		timer_dispatch(cx, t, (enum tcb_timer)i);
-		if (!pool_valid(cx, POOL_TCB, r))
-			return;
+		alive = pool_valid(cx, POOL_TCB, r);
 	}
+	dirty_end(cx, outer);
+	if (!alive)
+		return;
 	nsec min = timer_earliest(t);
 	if (min == NSEC_NEVER)
 		return;
@@ -310,4 +314,36 @@ nsec stack_deadline(struct stack_cx *cx)
 			heap_insert(cx, n, r, min);
 	}
 	return NSEC_NEVER;
+}
+
+/* --------------------------------------------------------------- rebuild.c */
+
+/* A wait that was never begun, or whose time makes no sense, begins anew. */
+static void timewait_requeue(struct stack_cx *cx, struct timewait *w, ref r)
+{
+	nsec most = cx->now + stack_of(cx)->config.tw_time;
+
+	heap_insert(cx, &w->node, r, w->node.deadline && w->node.deadline < most ? w->node.deadline : most);
+}
+
+void timer_rebuild(struct stack_cx *cx)
+{
+	stack_of(cx)->timer_root = REF_NONE;
+	for (ref r = pool_next(cx, POOL_TCB, REF_NONE); r; r = pool_next(cx, POOL_TCB, r)) {
+		struct tcb *t = tcb_at(cx, r);
+		nsec min = timer_earliest(t);
+
+		t->node = (struct timer_node){.kind = POOL_TCB};
+		if (min != NSEC_NEVER)
+			heap_insert(cx, &t->node, r, min);
+	}
+	for (ref r = pool_next(cx, POOL_TIMEWAIT, REF_NONE); r; r = pool_next(cx, POOL_TIMEWAIT, r))
+		timewait_requeue(cx, pool_at(cx, r), r);
+	for (ref r = pool_next(cx, POOL_NEIGH, REF_NONE); r; r = pool_next(cx, POOL_NEIGH, r)) {
+		struct neigh *n = pool_at(cx, r);
+
+		n->node.queued = 0;
+		if (n->state == NEIGH_INCOMPLETE || n->state >= NEIGH_DELAY)
+			heap_insert(cx, &n->node, r, MAX_OF(n->node.deadline, cx->now + 1));
+	}
 }

@@ -40,7 +40,7 @@ enum pool_class {
 
 struct pool_head {
 	uint8_t class; /* enum pool_class; POOL_FREE while on the free list */
-	uint8_t reserved8;
+	uint8_t mark;  /* of a walk over everything (core/rebuild.c); means nothing between two of them */
 	uint16_t reserved16;
 	ref owner; /* the object this one belongs to; next free while POOL_FREE */
 };

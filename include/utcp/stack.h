@@ -370,6 +370,21 @@ uint64_t stack_region_bytes(struct stack_cx *cx);
 /* Region bytes that belong to one socket (TCB and its buffers). */
 uint64_t sock_region_bytes(struct stack_cx *cx, ref s);
 
+/*
+ * The holder of the lock was killed inside the stack, at any instruction. Build every table, list, queue, heap,
+ * free list and account anew from the records of the single connections, and reset the connection that was
+ * being changed: a RST to its peer, ECONNRESET to who has it. The records' own indices are checked
+ * before they are followed. Afterwards stack_verify() holds, no edge is lost that has not been taken, and
+ * stack_flush() sends the resets. It may be killed itself: then it is called again.
+ * 0, or -ENOTRECOVERABLE: not even the root is in order.
+ */
+struct stack_rebuilt {
+	uint32_t reset; /* connections */
+};
+int stack_rebuild(struct stack_cx *cx, struct stack_rebuilt *out);
+/* Nobody's: neither an orphan nor waiting to be accepted. Who keeps track of owners closes those without. */
+bool sock_needs_owner(struct stack_cx *cx, ref s);
+
 /* Walk every invariant; NULL, or a static text that names the broken one. For tests and debug builds. */
 const char *stack_verify(struct stack_cx *cx);
 
