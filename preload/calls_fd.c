@@ -179,16 +179,16 @@ static int dup_onto(int from, int to, int flags)
 	int r;
 
 	if (process_is_vfork_child())
-		return sys.dup3(from, to, flags) < 0 ? -errno : to;
+		return REAL(dup3)(from, to, flags) < 0 ? -errno : to;
 	if (fd_is_stack(from)) {
 		if (sys.fcntl(from, F_GETFD) < 0)
 			return -errno;
 		before = fd_swap_in(from, to);
-		r = sys.dup3(from, to, flags) < 0 ? -errno : to;
+		r = REAL(dup3)(from, to, flags) < 0 ? -errno : to;
 		fd_swap_end(to, before, r >= 0);
 		return r;
 	}
-	r = sys.dup3(from, to, flags) < 0 ? -errno : to;
+	r = REAL(dup3)(from, to, flags) < 0 ? -errno : to;
 	if (r >= 0 && leaves)
 		fd_closing(to);
 	return r < 0 ? r : copied(from, r);

@@ -67,8 +67,12 @@ static void init(void)
 
 void process_init(void)
 {
-	if (!atomic_load_explicit(&init_done, memory_order_acquire))
+	if (!atomic_load_explicit(&init_done, memory_order_acquire)) {
+		int saved_errno = errno; /* a socket() that succeeds leaves it alone */
+
 		pthread_once(&init_once, init);
+		errno = saved_errno;
+	}
 }
 
 bool process_config_broken(void)
