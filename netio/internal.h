@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
 
 #include "netio/device.h"
 #include "netio/rawsys.h"
@@ -34,6 +35,7 @@ struct region_head {
 	uint32_t proc_count;
 	uint32_t drivers; /* processes with a driver thread */
 	ref keeper;	  /* the keeper's process slot while it pumps (pump.c) */
+	ref passages;	  /* a process slot without a process: what is on its way (passage.c) */
 
 	/* the drivers' view (evloop.c): a Dekker pair, seq_cst on both sides */
 	_Atomic int waiters;	   /* published threads of all processes */
@@ -241,6 +243,9 @@ void proc_driver_set(struct netio *n, struct stack_cx *cx, bool on);
 ref hold_new(struct stack_cx *cx, ref proc, ref object);
 /* True: it was the last one; the object is the caller's to free. */
 bool hold_drop(struct stack_cx *cx, ref hold);
+/* Drop a hold of class DESCRIPTION by the rules of close(); or all of a slot. */
+void proc_hold_end(struct stack_cx *cx, ref hold);
+void proc_holds_end(struct stack_cx *cx, ref proc);
 
 /* Start a keeper if there is none, and make our process known to it. 0 or a negative errno. */
 int keeper_start(struct netio *n);
@@ -256,7 +261,10 @@ enum {
 	MESSAGE_ENTER,
 	MESSAGE_REFUSE,
 	MESSAGE_SPAWN,
-	MESSAGE_PUMP
+	MESSAGE_PUMP,
+	MESSAGE_PASS,
+	MESSAGE_CLAIM,
+	MESSAGE_TAKEN
 };
 #define ATTACH_FDS  3
 #define MESSAGE_FDS 4 /* to the keeper: the rendezvous' listening socket as well */
@@ -283,11 +291,15 @@ int netio_join(int line, const struct attach_message *m, const int fd[ATTACH_FDS
 int message_send(int to, const void *data, size_t len, const int *fds, uint32_t count);
 /* Bytes; 0: hung up; a negative errno. Descriptors that did not come are -1. */
 int message_receive(int from, void *data, size_t len, int fds[MESSAGE_FDS]);
+/* Until there is one. 0 or -ETIMEDOUT. */
+int message_wait(int from, int ms);
 
 /* rendezvous.c: enter a running stack (*out), or make one and let *listener be the keeper's. 0 or a negative
  * errno. */
 int rendezvous(const struct netio_config *c, int *listener, struct netio **out, char *why, size_t why_len);
 bool rendezvous_wanted(const struct netio_config *c);
+struct sockaddr_un;
+socklen_t rendezvous_name(const struct netio_config *c, struct sockaddr_un *sun);
 bool rendezvous_trusts(int fd);
 uint64_t rendezvous_fingerprint(const struct netio_config *c);
 bool keeper_possible(void);

@@ -24,6 +24,7 @@
  *   SPAWN   from a child of vfork(), with the cookies of its sockets: a slot for it,
  *           with holds for those that are ours
  *   PUMP    a connection for a program without hooks (pump.c)
+ *   PASS, CLAIM, TAKEN  descriptors on their way to another process (passage.c)
  *   JOIN    a new image of the process (exec): it gets an ATTACH back
  *
  * A line that hangs up without its process having begun (fork() failed) is the
@@ -43,6 +44,7 @@
 
 #include "netio/instrument.h"
 #include "netio/internal.h"
+#include "netio/passage.h"
 #include "netio/pump.h"
 
 #define CLONE_STACK  16384u
@@ -113,6 +115,18 @@ int message_receive(int from, void *data, size_t len, int fds[MESSAGE_FDS])
 	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
 		memcpy(fds, CMSG_DATA(c), MIN_OF(c->cmsg_len - CMSG_LEN(0), MESSAGE_FDS * sizeof(int)));
 	return (int)r;
+}
+
+int message_wait(int from, int ms)
+{
+	struct pollfd p = {.fd = from, .events = POLLIN};
+	struct timespec ts = {ms / 1000, ms % 1000 * 1000000L};
+	long r;
+
+	do {
+		r = RAW6(SYS_ppoll, &p, 1, &ts, NULL, 0, 0);
+	} while (r == -EINTR);
+	return r == 1 ? 0 : -ETIMEDOUT;
 }
 
 /* ------------------------------------------------------------ starting it */
@@ -237,6 +251,7 @@ int keeper_start(struct netio *n)
 	err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
 	if (err)
 		return err;
+	passages_forget(n);
 	attach_describe(n, &m);
 	m.drain_ms = drain_ms;
 	err = message_send(pair[0], &m, sizeof m,
@@ -298,14 +313,7 @@ void netio_exec_failed(struct netio *n)
 
 static bool readable_soon(int fd)
 {
-	struct pollfd p = {.fd = fd, .events = POLLIN};
-	struct timespec ts = {JOIN_MS / 1000, 0};
-	long r;
-
-	do {
-		r = RAW6(SYS_ppoll, &p, 1, &ts, NULL, 0, 0);
-	} while (r == -EINTR);
-	return r == 1;
+	return message_wait(fd, JOIN_MS) == 0;
 }
 
 bool netio_is_life_line(const struct netio *n, int fd)
@@ -473,7 +481,7 @@ static void line_enter(struct keeper *k, struct line *l, const struct enter_mess
 	uint32_t refuse[2] = {MESSAGE_REFUSE, 0};
 	bool same = m->fingerprint == n->fingerprint && !n->failure;
 
-	if (!k->open && !pumps_live() && (!same || m->fresh)) {
+	if (!k->open && !pumps_live() && !passages_live() && (!same || m->fresh)) {
 		k->leaving = true; /* it hears of it when we hang up */
 		return;
 	}
@@ -522,6 +530,7 @@ static void line_read(struct keeper *k, struct line *l)
 		struct enter_message enter;
 		struct spawn_message spawn;
 		struct pump_message pump;
+		struct pass_message pass;
 	} m;
 
 	while ((r = message_receive(l->fd, &m, sizeof m, fds)) > 0) {
@@ -535,6 +544,12 @@ static void line_read(struct keeper *k, struct line *l)
 			line_spawn(k, fds[0], &m.spawn);
 		else if (r == sizeof m.pump && m.pump.type == MESSAGE_PUMP && l->proc)
 			pump_begin(k->n, k->epfd, &m.pump, fds[0], fds[1], l->proc);
+		else if (r == sizeof m.pass && m.pass.type == MESSAGE_PASS && l->proc)
+			passage_begin(k->n, k->epfd, &m.pass, fds);
+		else if (r == sizeof m.pass && m.pass.type == MESSAGE_CLAIM && fds[0] >= 0 && l->proc)
+			passage_claim(&m.pass, fds[0]);
+		else if (r == sizeof m.pass && m.pass.type == MESSAGE_TAKEN && l->proc)
+			passage_taken(k->n, m.pass.cookie);
 	}
 	if (r != -EAGAIN)
 		line_ended(k, l);
@@ -557,7 +572,7 @@ static bool settle(struct keeper *k)
 	struct stack_cx *cx = netio_enter(n);
 	uint32_t left = stack_draining(cx);
 	uint64_t bytes = stack_buffer_bytes(cx);
-	bool alone = k->open == 0 && !pumps_live();
+	bool alone = k->open == 0 && !pumps_live() && !passages_live();
 	uint32_t waits = k->leaving || k->listener < 0 ? 0 : pool_live(cx, POOL_TIMEWAIT);
 
 	/* With pumps we wait as a thread of the stack does. */
@@ -579,25 +594,33 @@ static void run(struct keeper *k)
 	struct epoll_event ev[EVENTS];
 
 	while (settle(k)) {
-		nsec now = netio_now();
-		int ms = k->limit ? (int)((k->limit - MIN_OF(now, k->limit)) / NS_PER_MS) + 1 : -1;
+		nsec now = netio_now(), until = MIN_OF(k->limit ? k->limit : NSEC_NEVER, passages_look(k->n));
+		int ms = until < NSEC_NEVER ? (int)((until - MIN_OF(now, until)) / NS_PER_MS) + 1 : -1;
 		long count;
 		bool drive = false;
 
 		if (pumps_live()) {
-			pumps_sleep(k->limit ? k->limit : NSEC_NEVER);
+			pumps_sleep(until);
 			ms = 0;
 		}
 		count = RAW6(SYS_epoll_pwait, k->epfd, ev, EVENTS, ms, NULL, SIGSET_BYTES);
 		for (long i = 0; i < count; i++) {
 			if (ev[i].data.u64 == EVENT_LISTENER)
 				line_accept(k);
+			else if (ev[i].data.u64 >= PASSAGE_EVENTS)
+				passage_event(k->n, ev[i].data.u64);
 			else if (ev[i].data.u64 >= PUMP_TAGS)
 				pumps_event(ev[i].data.u64, ev[i].events);
 			else if (ev[i].data.u64 >= LINES_MAX)
 				drive = true;
 			else if (k->lines[ev[i].data.u64].fd >= 0)
 				line_read(k, &k->lines[ev[i].data.u64]);
+		}
+		if (passage_claims_wait()) {
+			for (uint32_t i = 0; i < k->line_count; i++)
+				if (k->lines[i].fd >= 0)
+					line_read(k, &k->lines[i]);
+			passage_claims_end();
 		}
 		pumps_run();
 		/* Not if a driver has started meanwhile: it has been told, too, and may be capturing. */

@@ -223,6 +223,19 @@ void proc_give_up(struct stack_cx *cx, ref proc, ref object)
 	}
 }
 
+void proc_hold_end(struct stack_cx *cx, ref hold)
+{
+	ref object = hold_at(cx, hold)->head.owner;
+
+	if (hold_drop(cx, hold))
+		object_close(cx, object);
+}
+
+void proc_holds_end(struct stack_cx *cx, ref proc)
+{
+	holds_drop(cx, proc, true);
+}
+
 static bool spawn_has(const struct spawn_message *m, uint64_t cookie)
 {
 	for (uint32_t i = 0; i < MIN_OF(m->count, (uint32_t)VFORK_COOKIES_MAX); i++)

@@ -34,7 +34,7 @@
 #define ATTEMPT_NS  (5 * NS_PER_MS)
 #define PATIENCE_NS (15 * NS_PER_S) /* longer than a keeper drains by default */
 
-static socklen_t name_make(const struct netio_config *c, struct sockaddr_un *sun)
+socklen_t rendezvous_name(const struct netio_config *c, struct sockaddr_un *sun)
 {
 	int n;
 
@@ -150,7 +150,7 @@ static int attempt(const struct netio_config *c, int *listener, struct netio **o
 		   size_t why_len)
 {
 	struct sockaddr_un sun;
-	socklen_t len = name_make(c, &sun);
+	socklen_t len = rendezvous_name(c, &sun);
 	int fd = seqpacket(), err;
 
 	if (fd < 0)
@@ -203,7 +203,7 @@ int rendezvous(const struct netio_config *c, int *listener, struct netio **out, 
 int netio_try(const struct netio_config *c, char *why, size_t why_len)
 {
 	struct sockaddr_un sun;
-	socklen_t len = name_make(c, &sun);
+	socklen_t len = rendezvous_name(c, &sun);
 	int fd = rendezvous_wanted(c) ? seqpacket() : -1, err = 0;
 	struct netio *n;
 

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "preload/calls.h"
+#include "preload/passing.h"
 #include "preload/socket.h"
 #include "preload/wait.h"
 
@@ -210,16 +211,25 @@ static int64_t recv_message(int fd, ref d, struct msghdr *m, int flags)
 	return r;
 }
 
+/* A message of the kernel's: with it descriptors may have come. */
+static ssize_t received(ssize_t r, const struct msghdr *m, int flags)
+{
+	if (r >= 0 && UNLIKELY(m->msg_control && m->msg_controllen))
+		passing_received(m, flags);
+	return r;
+}
+
 OUT_OF_LINE ssize_t recvmsg_known(int fd, struct msghdr *m, int flags)
 {
 	if (!fd_is_stack(fd))
-		return REAL(recvmsg)(fd, m, flags);
+		return received(REAL(recvmsg)(fd, m, flags), m, flags);
 	return STACK_CALL(fd, recv_message(fd, held, m, flags), REAL(recvmsg)(fd, m, flags));
 }
 
 ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 {
-	return UNCONCERNED(recvmsg) ? KNOWN(recvmsg)(fd, m, flags) : recvmsg_known(fd, m, flags);
+	return UNCONCERNED(recvmsg) ? received(KNOWN(recvmsg)(fd, m, flags), m, flags)
+				    : recvmsg_known(fd, m, flags);
 }
 
 /* recvmmsg(2): the time-out is looked at between messages only, as there. */
@@ -254,8 +264,12 @@ static int64_t recv_messages(int fd, ref d, struct mmsghdr *v, unsigned int n, i
 
 int recvmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags, struct timespec *ts)
 {
-	if (!fd_is_stack(fd))
-		return REAL(recvmmsg)(fd, v, n, flags, ts);
+	if (!fd_is_stack(fd)) {
+		int r = REAL(recvmmsg)(fd, v, n, flags, ts);
+		for (int i = 0; i < r; i++)
+			received(r, &v[i].msg_hdr, flags);
+		return r;
+	}
 	return (int)STACK_CALL(fd, recv_messages(fd, held, v, n, flags, ts),
 			       REAL(recvmmsg)(fd, v, n, flags, ts));
 }
@@ -322,6 +336,19 @@ static int64_t send_message(int fd, ref d, const struct msghdr *m, int flags)
 	return r == -EINVAL && m->msg_iovlen > 1024 ? -EMSGSIZE : r;
 }
 
+/* A message of the kernel's that passes something of ours. */
+static ssize_t send_passing(int fd, const struct msghdr *m, int flags)
+{
+	struct passing_plan plan;
+	int64_t r = passing_begin(&plan, m);
+
+	pthread_cleanup_push(passing_end, &plan);
+	if (!r)
+		r = negative(REAL(sendmsg)(fd, &plan.m, flags));
+	pthread_cleanup_pop(1);
+	return result(r, plan.saved_errno);
+}
+
 OUT_OF_LINE ssize_t sendmsg_known(int fd, const struct msghdr *m, int flags)
 {
 	if (UNLIKELY(flags & MSG_FASTOPEN) && m && m->msg_name && fd_kind(fd) == FD_TCP) {
@@ -330,14 +357,16 @@ OUT_OF_LINE ssize_t sendmsg_known(int fd, const struct msghdr *m, int flags)
 		flags &= ~MSG_FASTOPEN;
 	}
 	if (!fd_is_stack(fd))
-		return REAL(sendmsg)(fd, m, flags);
+		return UNLIKELY(passing_concerns(m)) ? send_passing(fd, m, flags)
+						     : REAL(sendmsg)(fd, m, flags);
 	return STACK_CALL(fd, send_message(fd, held, m, flags), REAL(sendmsg)(fd, m, flags));
 }
 
 ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 {
-	return UNCONCERNED(sendmsg) && !(flags & MSG_FASTOPEN) ? KNOWN(sendmsg)(fd, m, flags)
-							       : sendmsg_known(fd, m, flags);
+	/* fd_beyond(0): not even an undecided socket could be passed */
+	return UNCONCERNED(sendmsg) && fd_beyond(0) && !(flags & MSG_FASTOPEN) ? KNOWN(sendmsg)(fd, m, flags)
+									       : sendmsg_known(fd, m, flags);
 }
 
 static int64_t send_messages(int fd, ref d, struct mmsghdr *v, unsigned int n, int flags)
@@ -360,10 +389,31 @@ static int64_t send_messages(int fd, ref d, struct mmsghdr *v, unsigned int n, i
 	return i ? i : r;
 }
 
+/* Up to the first message that passes something of ours, which goes by itself, as do those after it. */
+static int send_messages_passing(int fd, struct mmsghdr *v, unsigned int n, int flags)
+{
+	unsigned int i = 0;
+	ssize_t r = 0;
+
+	n = MIN_OF(n, 1024u);
+	while (i < n && !passing_concerns(&v[i].msg_hdr))
+		i++;
+	if (i == n)
+		return REAL(sendmmsg)(fd, v, n, flags);
+	for (i = 0; i < n; i++) {
+		r = sendmsg(fd, &v[i].msg_hdr, flags);
+		if (r < 0)
+			break;
+		v[i].msg_len = (unsigned int)r;
+	}
+	return i ? (int)i : (int)r;
+}
+
 int sendmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags)
 {
 	if (!fd_is_stack(fd))
-		return REAL(sendmmsg)(fd, v, n, flags);
+		return UNLIKELY(!fd_beyond(0)) && v ? send_messages_passing(fd, v, n, flags)
+						    : REAL(sendmmsg)(fd, v, n, flags);
 	return (int)STACK_CALL(fd, send_messages(fd, held, v, n, flags), REAL(sendmmsg)(fd, v, n, flags));
 }
 

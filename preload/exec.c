@@ -254,15 +254,13 @@ static void hold_sweep(ref object, ref hold, void *arg)
 	}
 }
 
-/* A listener's kernel half, as listen() keeps it. */
-static void half_restore(int fd, void *arg)
+void listener_half_restore(int fd)
 {
 	ref d = fd_kind(fd) == FD_LISTENER ? fd_hold(fd) : REF_NONE;
 	struct local *l = local_of(d);
 	struct endpoint e;
 	int half;
 
-	(void)arg;
 	if (!d)
 		return;
 	if (l->kernel_fd < 0 && establish_both_halves(fd, &e)) {
@@ -310,7 +308,7 @@ void exec_inherit(void)
 		netio_each_hold(n, h.cx, hold_sweep, &h);
 		netio_leave(n);
 		for (int fd = 0; fd <= fd_highest(); fd++)
-			half_restore(fd, NULL);
+			listener_half_restore(fd);
 		lib_leave();
 	}
 	errno = saved_errno;

@@ -24,6 +24,8 @@ void exec_failed(struct exec_plan *x);
 /* env with what an heir with this life line needs, whose sockets are at most at `last`, in x; NULL: no
  * memory. pages_put(x->pages) when it was used. */
 char **exec_environment(struct exec_plan *x, char *const *env, int line, int last);
+/* The kernel half of a listener that came from another process or image, as listen() keeps it. */
+void listener_half_restore(int fd);
 /* In a new image: take over what the old one passed on. */
 void exec_inherit(void);
 

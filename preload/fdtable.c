@@ -276,6 +276,11 @@ static void description_free(ref d)
 	lib_enter();
 	struct stack_cx *cx = netio_enter(the_stack);
 	ref hold = l->hold;
+	if (!hold || atomic_load(&l->refs)) { /* it has come to this process again (description_take) */
+		netio_leave(the_stack);
+		lib_leave();
+		return;
+	}
 	/* From here on another thread may get the same place for a new description. */
 	l->hold = l->child_hold = REF_NONE;
 	l->kernel_fd = -1;
@@ -500,6 +505,17 @@ bool fd_maybe_shared(int fd)
 	return e && WORD_FORKS(atomic_load(&e->word)) != (uint16_t)atomic_load(&process.fork_count);
 }
 
+void fd_mark_shared(int fd)
+{
+	struct fd_entry *e = entry_find(fd);
+	uint64_t w = e ? atomic_load(&e->word) : 0;
+
+	if (WORD_KIND(w) == FD_TCP)
+		atomic_compare_exchange_strong(
+		    &e->word, &w,
+		    w ^ (uint64_t)(WORD_FORKS(w) ^ (uint16_t)(atomic_load(&process.fork_count) - 1)) << 48);
+}
+
 uint64_t fd_options(int fd)
 {
 	struct fd_entry *e = entry_find(fd);
@@ -584,6 +600,30 @@ bool description_adopt(ref d, ref hold)
 		    atomic_load(&process.fork_count) - 1; /* the placeholder may be another process's too */
 	}
 	return true;
+}
+
+bool description_take(struct stack_cx *cx, ref d)
+{
+	struct local *l = local_make(d);
+
+	if (!l)
+		return false;
+	if (!l->hold) {
+		ref hold = netio_hold(the_stack, cx, d);
+		if (!hold)
+			return false;
+		l->hold = hold;
+		l->child_hold = REF_NONE;
+		l->kernel_fd = -1;
+	}
+	description_shared(d);
+	atomic_fetch_add(&l->refs, 1);
+	return true;
+}
+
+void description_shared(ref d)
+{
+	local_of(d)->forks = atomic_load(&process.fork_count) - 1;
 }
 
 ref *fdtable_inherit(ref d)

@@ -15,6 +15,8 @@ void fd_mark_option(int fd, uint32_t bit);
 uint64_t fd_options(int fd);
 /* True if the kernel socket is older than the last fork(): another process may hold it too. */
 bool fd_maybe_shared(int fd);
+/* From now on it is: its number goes to another process. */
+void fd_mark_shared(int fd);
 /* SO_COOKIE: the identity of the open socket; 0: not a socket. */
 uint64_t cookie_of(int fd);
 /* Every FD_TCP number of the same kernel socket, `fd` itself included. */
@@ -40,6 +42,14 @@ void description_discard(struct stack_cx *cx, ref d);
 
 /* exec(): this process, in its new image, has a number of d. False: no memory. Under the lock. */
 bool description_adopt(ref d, ref hold);
+
+/*
+ * A description that another process passed to us, which somebody holds: a part in it and a
+ * reference for the caller. False: no memory. Under the lock.
+ */
+bool description_take(struct stack_cx *cx, ref d);
+/* Its placeholder may be another process's from now on. */
+void description_shared(ref d);
 
 /* fork(): where to note the child's hold of d (netio_before_fork), NULL: the child does not inherit it. */
 ref *fdtable_inherit(ref d);

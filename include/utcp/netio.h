@@ -155,6 +155,24 @@ void netio_pump_start(struct netio_pump *p);
 void netio_pump_cancel(struct netio_pump *p);
 
 /*
+ * Descriptors in an SCM_RIGHTS message (passage.c). pass: what to send instead of
+ * a connection's descriptor, CLOEXEC, or a negative errno; the object lives on
+ * until what was sent is received, or gone. A listener goes itself. claim, in the
+ * receiver, if is_token(): the descriptor that was meant and its object, or a
+ * negative errno; the object is safe as long as the token is open. taken: a
+ * listener that has come to us.
+ */
+int netio_pass(struct netio *n, const struct netio_config *c, ref object, int placeholder);
+int netio_pass_listener(struct netio *n, ref object, uint64_t cookie, uint64_t inode);
+bool netio_is_token(const struct netio_config *c, int fd); /* c NULL: of any stack */
+int netio_claim(struct netio *n, int fd, ref *object);
+void netio_taken(struct netio *n, uint64_t cookie);
+/* Has somebody made the stack that this configuration names? */
+bool netio_stack_runs(const struct netio_config *c);
+/* The object whose descriptors have this cookie, under the lock; REF_NONE. */
+ref netio_object_of(struct netio *n, struct stack_cx *cx, uint64_t cookie);
+
+/*
  * The keeper: a small process of its own that notices when others die, and
  * looks after what they leave, until nothing was acknowledged for drain_ms.
  * `library`: the file to execute, whose start must call netio_keeper_main() when

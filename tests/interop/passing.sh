@@ -121,3 +121,81 @@ c_git_daemon() {
 	end_process "$daemon"
 	spy_stop || fail "kernel sockets"
 }
+
+# A server that accepts, and workers that it never forked, who get the connections in messages.
+c_python_send_fds() {
+	cat >worker.py <<-'END'
+		import socket, sys
+		s = socket.socket(fileno=int(sys.argv[1]))
+		while True:
+		    what, fds, _, _ = socket.recv_fds(s, 10, 4)
+		    if not what:
+		        break
+		    for fd in fds:
+		        c = socket.socket(fileno=fd)
+		        while b := c.recv(65536):
+		            c.sendall(b)
+		        c.close()
+	END
+	cat >acceptor.py <<-'END'
+		import socket, subprocess, sys
+		workers = []
+		for i in range(2):
+		    a, b = socket.socketpair()
+		    workers.append((a, subprocess.Popen([sys.executable, "worker.py", str(b.fileno())], pass_fds=[b.fileno()])))
+		    b.close()
+		l = socket.create_server(("0.0.0.0", 7030))
+		for i in range(6):
+		    c = l.accept()[0]
+		    socket.send_fds(workers[i % 2][0], [b"take"], [c.fileno()])
+		    c.close()
+		for a, p in workers:
+		    a.close()
+		sys.exit(sum(p.wait() for _, p in workers))
+	END
+	spy_start ""
+	serve 7030 /usr/bin/python3 acceptor.py
+	exchanges 7030 6
+	wait "$SERVER" || fail "status $?"
+	spy_stop || fail "kernel sockets"
+	keepers_gone
+}
+
+# multiprocessing: workers from spawn get a listener as an argument, and connections through a queue.
+c_python_multiprocessing() {
+	cat >mp.py <<-'END'
+		import multiprocessing as mp, socket
+		def echo(c):
+		    with c:
+		        while b := c.recv(65536):
+		            c.sendall(b)
+		def accepts(l, n):
+		    for i in range(n):
+		        echo(l.accept()[0])
+		def serves(q):
+		    while (c := q.get()) is not None:
+		        echo(c)
+		if __name__ == "__main__":
+		    mp.set_start_method("spawn")
+		    l = socket.create_server(("0.0.0.0", 7031))
+		    l2 = socket.create_server(("0.0.0.0", 7032))
+		    q = mp.Queue()
+		    p = [mp.Process(target=accepts, args=(l, 3)), mp.Process(target=serves, args=(q,))]
+		    for x in p:
+		        x.start()
+		    for i in range(3):
+		        q.put(l2.accept()[0])
+		    q.put(None)
+		    for x in p:
+		        x.join()
+		    raise SystemExit(sum(x.exitcode != 0 for x in p))
+	END
+	spy_start ""
+	serve 7031 /usr/bin/python3 mp.py
+	exchanges 7031 3
+	wait_port 7032
+	exchanges 7032 3
+	wait "$SERVER" || fail "status $?"
+	spy_stop || fail "kernel sockets"
+	keepers_gone
+}

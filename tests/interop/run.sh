@@ -63,6 +63,8 @@ cases() {
 		pump_slow 60 tap packet
 		pump_exec_fails 30 tap
 		pump_properties 20 tap
+		python_send_fds 30 tap packet
+		python_multiprocessing 60 tap
 	EOF
 }
 
