@@ -187,6 +187,7 @@ void evset_withdraw(struct stack_cx *cx, ref set, bool answered);
 void evset_attend(struct stack_cx *cx, ref set, bool on);
 bool evset_has_ready(struct stack_cx *cx, ref set);
 void evset_ring_always(struct stack_cx *cx, ref set, bool on);
+void evset_kick(struct stack_cx *cx, ref set);
 bool evset_rings_always(struct stack_cx *cx, ref set);
 /* Ring for every set noted by evset_recheck() that still has something to offer to a sleeping thread. */
 void evset_run_rechecks(struct netio *n, struct stack_cx *cx);

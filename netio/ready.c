@@ -615,6 +615,11 @@ void evset_ring_always(struct stack_cx *cx, ref set, bool on)
 		set_settle(cx, e);
 }
 
+void evset_kick(struct stack_cx *cx, ref set)
+{
+	set_wake(cx, set_at(cx, set));
+}
+
 bool evset_rings_always(struct stack_cx *cx, ref set)
 {
 	return set_at(cx, set)->always;

@@ -278,6 +278,11 @@ void waitset_ring_always(struct waitset *ws, struct stack_cx *cx, bool on)
 	evset_ring_always(cx, ws->set, on);
 }
 
+void waitset_kick(struct waitset *ws, struct stack_cx *cx)
+{
+	evset_kick(cx, ws->set);
+}
+
 int waitset_add_fd(struct waitset *ws, int fd, uint32_t events, uint64_t tag)
 {
 	return member_add(ws->epfd, fd, events, tag);

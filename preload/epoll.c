@@ -353,7 +353,8 @@ void epoll_forked(bool shared)
 		}
 		if (!s->ws)
 			continue;
-		waitset_add_fd(s->ws, s->fd, EPOLLIN, TAG_KERNEL);
+		if (!s->polled)
+			waitset_add_fd(s->ws, s->fd, EPOLLIN, TAG_KERNEL);
 		for (struct member *m = s->listeners; m; m = m->next)
 			waitset_add_fd(s->ws, m->kernel_fd, EPOLLIN | EPOLLET, TAG_LISTENER | m->d);
 	}

@@ -48,6 +48,7 @@ struct set {
 	struct waitset *ws;	    /* W(E), or NULL: nothing of the stack in it */
 	struct member *listeners, *sets;
 	bool exposed;
+	atomic_bool polled;	 /* nested too deeply to be in W(E): sleepers poll E beside it */
 	atomic_bool kernel_turn; /* the last call was filled by the other half */
 };
 
@@ -83,6 +84,11 @@ static inline struct tcp_member **tcp_bucket(int fd)
 /* epoll_nest.c */
 /* W(E) for s, and for every set that contains it. 0 or a negative errno. */
 int set_join(struct set *s);
+/*
+ * The kernel refused a set in `inner`: the chain is too deep. W(E) counts as one
+ * level of it, so the sets above do without. False: that was not the reason.
+ */
+bool set_make_room(const struct set *inner);
 /* Make the kernel's poll of E say what the stack's list says. */
 void set_expose(struct set *s);
 /*

@@ -234,6 +234,13 @@ static int kernel_member_ctl(int epfd, int op, int fd, enum fd_kind kind, struct
 	struct set *s;
 	int r = sys.epoll_ctl(epfd, op, fd, e) < 0 ? -errno : 0;
 
+	if (r == -ELOOP && kind == FD_EPOLL && the_stack) {
+		sets_lock();
+		s = set_of(epfd);
+		if (s && set_make_room(s))
+			r = sys.epoll_ctl(epfd, op, fd, e) < 0 ? -errno : 0;
+		sets_unlock();
+	}
 	if (r < 0)
 		return r;
 	sets_lock();

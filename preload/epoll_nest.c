@@ -56,6 +56,10 @@ int set_join(struct set *s)
 	}
 	waitset_inherit(s->ws);
 	r = waitset_add_fd(s->ws, s->fd, EPOLLIN, TAG_KERNEL);
+	if (r == -ELOOP) {
+		s->polled = true;
+		r = 0;
+	}
 	if (r < 0) {
 		waitset_destroy(s->ws);
 		s->ws = NULL;
@@ -123,4 +127,31 @@ void epoll_settle(int fd)
 	if (s)
 		set_settle(s);
 	sets_unlock();
+}
+
+/* Does s contain inner, directly or not? The kernel limits the depth. */
+static bool contains(const struct set *s, const struct set *inner)
+{
+	if (s == inner)
+		return true;
+	for (const struct member *m = s->sets; m; m = m->next)
+		if (contains(m->inner, inner))
+			return true;
+	return false;
+}
+
+bool set_make_room(const struct set *inner)
+{
+	struct stack_cx *cx = netio_enter(the_stack);
+	bool any = false;
+
+	for (struct set *s = epoll_sets; s; s = s->next)
+		if (s->ws && !s->polled && contains(s, inner)) {
+			s->polled = true;
+			waitset_del_fd(s->ws, s->fd);
+			waitset_kick(s->ws, cx);
+			any = true;
+		}
+	netio_leave(the_stack);
+	return any;
 }

@@ -205,10 +205,12 @@ static int stack_events(struct call *c, int at, bool may_publish)
 /* Sleep in W(E). *kernel: E has something. 0 or a negative errno. */
 static int set_sleep(struct call *c, struct wait_result *r, bool *kernel)
 {
+	struct pollfd beside = {.fd = c->epfd, .events = POLLIN};
+	bool polled = c->set->polled;
 	struct stack_cx *cx;
-	int slept = wait_sleep(c->set->ws, NULL, 0, c->deadline, c->mask, r);
+	int slept = wait_sleep(c->set->ws, polled ? &beside : NULL, polled, c->deadline, c->mask, r);
 
-	*kernel = false;
+	*kernel = polled && !slept && beside.revents;
 	cx = netio_enter(the_stack);
 	waitset_withdraw(c->set->ws, cx);
 	for (int i = 0; i < r->tag_count; i++) {
@@ -306,7 +308,9 @@ int epoll_shadow_wait(int epfd, struct epoll_event *ev, int max, nsec deadline, 
 
 	if (max <= 0 || max > EVENTS_MAX)
 		return -EINVAL;
-	if (!memory_readable(ev, sizeof *ev))
+	/* The kernel fails only where it writes: at the first event that has no room. */
+	c.max = (int)(memory_writable(ev, (size_t)max * sizeof *ev) / sizeof *ev);
+	if (!c.max)
 		return -EFAULT;
 	lib_enter();
 	sets_lock();

@@ -243,8 +243,10 @@ void wait_before_fork(void);
 void wait_parent_after_fork(void);
 void wait_forked(bool shared);
 
-/* Can [p, p + len) be read? Answers without a fault (a cache, then a system call). */
+/* memory.c. Can [p, p + len) be read? Answers without a fault (a cache, then a system call). */
 bool memory_readable(const void *p, size_t len);
+/* How many bytes of [p, p + len) can be written, from the front; to the end of the last good page. */
+size_t memory_writable(void *p, size_t len);
 
 /* poll.c. fds may mix kernel, stack and epoll descriptors. deadline absolute. Count, or a negative errno. */
 int stack_poll(struct pollfd *fds, nfds_t nfds, nsec deadline, const sigset_t *mask);

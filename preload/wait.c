@@ -22,8 +22,6 @@
  */
 #include <pthread.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "preload/fdtable.h"
@@ -31,7 +29,6 @@
 
 #define WATCHED_INLINE 8
 #define HOLDS_MAX      48
-#define PAGE_BYTES     4096u
 
 /* A watch in this thread's evset. */
 struct watched {
@@ -53,7 +50,6 @@ struct thread_wait {
 	struct watched *watched, first[WATCHED_INLINE];
 	struct hold hold[HOLDS_MAX];
 	int holds;
-	uintptr_t readable_from, readable_to; /* memory_readable()'s last answer */
 };
 
 static __thread struct thread_wait this_thread __attribute__((tls_model("initial-exec")));
@@ -403,36 +399,4 @@ int socket_wait(ref s, uint32_t events, int kernel_fd, nsec deadline)
 	if (kernel_fd >= 0)
 		waitset_del_fd(w.ws, kernel_fd);
 	return r;
-}
-
-/* ------------------------------------------------------------------ the caller's memory */
-
-bool memory_readable(const void *p, size_t len)
-{
-	struct thread_wait *t = &this_thread;
-	uintptr_t a = (uintptr_t)p, end = a + len, here = (uintptr_t)__builtin_frame_address(0);
-	int saved_errno = errno;
-	bool ok = true;
-
-	if (!len)
-		return true;
-	if (!p || end < a)
-		return false;
-	if (a > here && end - here < 4 * PAGE_BYTES) /* the frames of our callers */
-		return true;
-	if (a >= t->readable_from && end <= t->readable_to)
-		return true;
-	for (uintptr_t at = a; ok && at < end; at = (at | (PAGE_BYTES - 1)) + 1) {
-		char c;
-		struct iovec to = {&c, 1}, from = {(void *)at, 1}; /* NOLINT: an address to be probed */
-		/* Refused by a sandbox: believe the caller, as any code outside the kernel has to. */
-		if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) < 0)
-			ok = errno != EFAULT;
-	}
-	if (ok) {
-		t->readable_from = a & ~(uintptr_t)(PAGE_BYTES - 1);
-		t->readable_to = (end + PAGE_BYTES - 1) & ~(uintptr_t)(PAGE_BYTES - 1);
-	}
-	errno = saved_errno;
-	return ok;
 }

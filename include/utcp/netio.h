@@ -312,6 +312,8 @@ int waitset_bell(struct waitset *ws);
 int waitset_post(struct waitset *ws);
 /* Ring on every empty -> non-empty even if nobody is published (E is itself watched by someone we cannot
  * see). */
+/* Under the lock: one who sleeps in it looks again. */
+void waitset_kick(struct waitset *ws, struct stack_cx *cx);
 void waitset_ring_always(struct waitset *ws, struct stack_cx *cx, bool on);
 /* Ring without the lock; async-signal-safe: one thread that sleeps, or is about to, in ws returns. */
 void waitset_ring(struct waitset *ws);

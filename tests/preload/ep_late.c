@@ -7,7 +7,7 @@
 #include <sys/select.h>
 
 enum { POLL, PPOLL, POLL_MIXED, SELECT, PSELECT, OUTER, OUTER_POLLED, HOWS };
-static const char *const names[] = {"poll",    "ppoll",	    "poll with a pipe",	  "select",
+static const char *const names[] = {"poll",    "ppoll",	    "poll with a pipe",	   "select",
 				    "pselect", "outer set", "poll of an outer set"};
 static int inner, outer, pipe_fd[2];
 
