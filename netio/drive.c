@@ -212,9 +212,11 @@ static int receive_burst(struct netio *n, struct stack_cx *cx)
 		n->left = false;
 	else if (limit == BURST_MAX)
 		n->left = true;
-	if (netio_in_driver())
+	if (netio_in_driver()) {
 		n->count.rx_helper += (uint64_t)taken;
-	else
+		if (atomic_load_explicit(&n->region.head->waiters, memory_order_relaxed) > 0)
+			n->count.rx_stolen += (uint64_t)taken;
+	} else
 		n->count.rx_app += (uint64_t)taken;
 	return taken;
 }
@@ -654,6 +656,7 @@ void netio_counters(struct netio *n, struct netio_counters *out)
 	struct netio_counters c = {
 	    .rx_app = n->count.rx_app,
 	    .rx_helper = n->count.rx_helper,
+	    .rx_stolen = n->count.rx_stolen,
 	    .drives = n->count.drives,
 	    .helper_wakeups = wakeups,
 	    .bells = n->count.bells,

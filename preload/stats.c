@@ -66,6 +66,7 @@ static void stats_write(const char *path, const struct account *a)
 #undef X
 	line_write(fd, "RxFramesApp", a->io.rx_app);
 	line_write(fd, "RxFramesHelper", a->io.rx_helper);
+	line_write(fd, "RxFramesStolen", a->io.rx_stolen);
 	line_write(fd, "RxBytes", a->io.rx_bytes);
 	line_write(fd, "TxFrames", a->io.tx_frames);
 	line_write(fd, "TxBytes", a->io.tx_bytes);

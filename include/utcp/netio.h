@@ -379,6 +379,7 @@ bool netio_pause_driver(struct netio *n);
 
 struct netio_counters {
 	uint64_t rx_app, rx_helper; /* frames taken by application threads / by the helper */
+	uint64_t rx_stolen;	    /* by the helper while an application thread waited for them */
 	uint64_t drives, helper_wakeups, bells, blocks, spurious;
 	uint64_t rx_bytes, tx_bytes, tx_frames, tx_errors, capture_drops;
 };

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Runs each program three times, over the kernel's TCP, over the stack, and over the stack's own loopback (with
 # both ends in one process, or in two of one stack), and compares what it printed.
-# usage: run.sh BUILD-DIRECTORY [PROGRAM[:VARIABLE=VALUE...]...]; LEGS="stack loopback" chooses what is compared.
+# usage: run.sh BUILD-DIRECTORY [PROGRAM[:VARIABLE=VALUE...]...]; LEGS="stack loopback" chooses what is compared,
+# SECONDS_EACH is the time limit of a program.
 # Needs root: it works in a network namespace of its own.
 set -u
 if [ "${RUN_INSIDE:-}" != $$ ]; then
@@ -82,14 +83,14 @@ for t in "$@"; do
 	t=${t%%:*}
 	compile "$t" || { failed=1; continue; }
 	env TEST_OWN=127.0.0.1 TEST_PEER=127.0.0.1 TEST_CONTROL="$tmp/k.ctl" \
-		PEER_ADDR=127.0.0.1 PEER_PORT=7000 $with timeout -k 2 20 "$tmp/$t" >"$tmp/$t.kernel" 2>&1
+		PEER_ADDR=127.0.0.1 PEER_PORT=7000 $with timeout -k 2 "${SECONDS_EACH:-20}" "$tmp/$t" >"$tmp/$t.kernel" 2>&1
 	echo "exit $?" >>"$tmp/$t.kernel"
 	for leg in $legs; do
 		case $leg in
 		stack)
 			env TEST_OWN=10.77.0.2 TEST_PEER=10.77.0.1 TEST_CONTROL="$tmp/s.ctl" \
 				UTCP_REQUIRE=1 PEER_ADDR=10.77.0.1 PEER_PORT=7000 $with \
-				timeout -k 2 20 env LD_PRELOAD="${UTCP_RUNTIME:+$UTCP_RUNTIME }$lib" "$tmp/$t" >"$tmp/$t.$leg" 2>&1
+				timeout -k 2 "${SECONDS_EACH:-20}" env LD_PRELOAD="${UTCP_RUNTIME:+$UTCP_RUNTIME }$lib" "$tmp/$t" >"$tmp/$t.$leg" 2>&1
 			;;
 		loopback)
 			# With little address space it cannot enter a stack that others made bigger.
@@ -98,7 +99,7 @@ for t in "$@"; do
 			peer=$(inside "$t") || port=7002
 			env TEST_OWN=127.0.0.1 TEST_PEER=127.0.0.1 TEST_CONTROL="$tmp/l.ctl" \
 				UTCP_DEV=none UTCP_LOOPBACK=stack UTCP_REQUIRE=1 PEER_ADDR=127.0.0.1 PEER_PORT=$port $with \
-				timeout -k 2 20 env LD_PRELOAD="${UTCP_RUNTIME:+$UTCP_RUNTIME }$lib $peer" "$tmp/$t" >"$tmp/$t.$leg" 2>&1
+				timeout -k 2 "${SECONDS_EACH:-20}" env LD_PRELOAD="${UTCP_RUNTIME:+$UTCP_RUNTIME }$lib $peer" "$tmp/$t" >"$tmp/$t.$leg" 2>&1
 			;;
 		esac
 		echo "exit $?" >>"$tmp/$t.$leg"

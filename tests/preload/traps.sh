@@ -3,7 +3,7 @@
 # run.sh compares with the kernel. Where each trap of one process is caught (f: file of this folder, run by run.sh):
 #
 #    1 helper thread in the way      t19_counters; scripts/bench            22 libev, libpcap        t22_libev t22_libpcap
-#    2 lost wake-up                  f: lostwake, also with UTCP_TEST_PAUSE 23 limits, privileges    f: trap_limits; t23_*
+#    2 lost wake-up                  f: lostwake pingpong, also paused      23 limits, privileges    f: trap_limits; t23_*
 #    4 stdio, the flush at exit      t04_*; f: stdio_streams stdio_exit
 #    5 stale numbers                 f: stdio_streams stdio_numbers
 #   11 tags like the application's   f: ep_members (tags)                   26 socket call details   f: both_connect both_life
@@ -13,7 +13,7 @@
 #   15 handlers that do I/O          f: sig_handler_io sig_longjmp          31 the elected waiter    f: elected trap_hog
 #   16 cancellation                  f: cancel                              32 stale deadline        t32_deadline
 #   18 close() under a call, reuse   f: trap_reuse both_life                33 siglongjmp            t33_longjmp; f: sig_longjmp
-#   19 stealing, idle wake-ups       t19_counters t19_idle                  34 children              f: trap_children ep_fork
+#   19 stealing, idle wake-ups       t19_counters t19_idle t19_idle_many    34 children              f: trap_children ep_fork
 #   21 allocators, early code        t21_*                                  35 dup3 over members     f: trap_dup3 both_async
 #                                                                           36 one-shot, no queue    f: resethand trap_pending;
 #                                                                              SIGXFSZ               f: trap_limits (file_size)
@@ -88,6 +88,7 @@ c_t19_counters() {
 		app=$(counter RxFramesApp stats)
 		echo "$others silent threads: frames: $app by the application, $helper by the helper; $switches switches"
 		[ "$app" -ge 2000 ] || fail "the application's threads did not take the frames"
+		same 0 "$(counter RxFramesStolen stats)"
 		[ "$helper" -le 20 ] || fail "the helper steals frames from the threads that wait"
 		[ "$switches" -le $((others ? 10000 : 2200)) ] || fail "too many context switches a round trip"
 	done
@@ -122,6 +123,48 @@ c_t19_idle() {
 		end_process $pid
 		[ $quiet = yes ] || fail "an idle process wakes up"
 	done
+}
+
+# The keeper of this playground's stack, as the machine's /proc knows it.
+keeper_pid() {
+	local pid net
+	net=$(readlink /proc/self/ns/net)
+	for pid in $(grep -lx utcp-keeper /proc/[0-9]*/comm 2>/dev/null); do
+		pid=${pid%/comm}
+		[ "$(readlink "$pid/ns/net")" != "$net" ] || echo "${pid#/proc/}"
+	done
+}
+
+# Every switch, whoever wanted it: nothing at all runs.
+all_switches() { # PID...
+	local pid
+	for pid in "$@"; do cat "/proc/$pid"/task/*/status; done | awk '/ctxt_switches/ { n += $2 } END { print n + 0 }'
+}
+
+# Four processes that share a stack, their helper threads, and the keeper.
+c_t19_idle_many() {
+	without_runtime
+	build idle_many
+	local pid pids keeper before
+	# Addresses that the kernel need not ask for again.
+	export UTCP_MAC=02:00:0a:4d:00:02
+	ip neigh replace "$STACK" lladdr "$UTCP_MAC" dev utcp0 nud permanent
+	LD_PRELOAD="$RUNTIME$LIB" ./idle_many "${IDLE_CONNECTIONS:-100}" >out &
+	pid=$!
+	wait_until 200 "four processes" awk 'END { exit NR != 4 }' out || fail "$(cat out)"
+	keeper=$(keeper_pid)
+	[ "$(wc -w <<<"$keeper")" = 1 ] || fail "keepers: '$keeper'"
+	pids=$(cat out)
+	sleep 1 # delayed ACKs, the helpers' last look
+	# shellcheck disable=SC2086 # a list
+	before=$(all_switches $pids $keeper)
+	sleep "${IDLE_SECONDS:-2}"
+	# shellcheck disable=SC2086
+	same "$before" "$(all_switches $pids $keeper)"
+	# shellcheck disable=SC2086
+	echo "$(for pid in $pids $keeper; do ls "/proc/$pid/task"; done | wc -l) threads, $before switches before, none since"
+	[ "$(wc -l <out)" = 4 ] || fail "$(cat out)"
+	end_process $pid
 }
 
 # ------------------------------------------------------------ 21: who comes first
