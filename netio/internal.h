@@ -231,6 +231,8 @@ _Static_assert(sizeof(struct proc) <= 64, "struct proc outgrew its pool class");
 ref proc_new(struct netio *n, struct stack_cx *cx);
 /* For another process. */
 ref proc_slot(struct netio *n, struct stack_cx *cx);
+/* The numbers of all attached processes; how many. */
+uint32_t procs_pids(struct netio *n, struct stack_cx *cx, int32_t *pid, uint32_t max);
 /* A process is gone: drop its shares by the rules of close(). */
 void proc_reap(struct netio *n, struct stack_cx *cx, ref proc);
 /* A slot for a process that has the sockets with these cookies; REF_NONE: none of them is an object. */

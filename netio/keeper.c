@@ -608,7 +608,7 @@ static void run(struct keeper *k)
 			if (ev[i].data.u64 == EVENT_LISTENER)
 				line_accept(k);
 			else if (ev[i].data.u64 >= PASSAGE_EVENTS)
-				passage_event(k->n, ev[i].data.u64);
+				passage_event(k->n, ev[i].data.u64, ev[i].events);
 			else if (ev[i].data.u64 >= PUMP_TAGS)
 				pumps_event(ev[i].data.u64, ev[i].events);
 			else if (ev[i].data.u64 >= LINES_MAX)

@@ -27,8 +27,13 @@
  * nobody does, the keeper looks for its inode among the kernel's sockets at growing
  * intervals; once it is not there the message was thrown away.
  *
- * A receiver that does not load this library has the token, which is never
- * answered unless the keeper pumps it (pump.c).
+ * A receiver that does not load this library, or uses another stack, has the
+ * token, which is one end of a pump (pump.c). The keeper starts it when the
+ * stranger writes, or when it finds the token among the descriptors of a process
+ * that has no part in the stack, twice in a row, so that a receiver has the time
+ * to claim. Where it cannot look (no /proc, another user's process) it starts in
+ * the end if nobody else has the connection. A token that is pumped cannot be
+ * claimed any more: who receives it later is a stranger, too.
  *
  * Place in the flow: preload/passing.c -> netio_pass(), netio_claim() -> keeper.c ->
  * passage_*() in the keeper.
@@ -37,16 +42,21 @@
 #include <poll.h>
 #include <stdio.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include "netio/passage.h"
+#include "netio/pump.h"
 
-#define PREFIX	   "utcp-token/"
-#define ANSWER_MS  2000
-#define LOOK_FIRST (50 * NS_PER_MS)
-#define LOOK_LAST  (2 * NS_PER_S)
-#define LOOK_BLIND (30 * NS_PER_S) /* without /proc it is given up then */
+#define PREFIX	    "utcp-token/"
+#define ANSWER_MS   2000
+#define LOOK_FIRST  (50 * NS_PER_MS)
+#define LOOK_LAST   (2 * NS_PER_S)
+#define LOOK_AGAIN  (20 * NS_PER_MS)
+#define LOOK_HOOKED (3 * NS_PER_S)  /* for who has loaded us, and may be about to claim */
+#define LOOK_BLIND  (10 * NS_PER_S) /* what cannot be told by then is decided all the same */
 
 /* ------------------------------------------------------------ names */
 
@@ -90,7 +100,7 @@ bool netio_is_token(const struct netio_config *c, int fd)
 static int token_make(const struct netio_config *c, int token[2])
 {
 	struct sockaddr_un sun = {.sun_family = AF_UNIX};
-	int err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, token);
+	int err = pump_pair(token);
 	size_t n;
 
 	if (err)
@@ -143,6 +153,7 @@ static void passage_unhold(struct netio *n, ref hold)
 int netio_pass(struct netio *n, const struct netio_config *c, ref object, int placeholder)
 {
 	struct pass_message m = {.type = MESSAGE_PASS};
+	struct stat st;
 	int token[2], err = keeper_start(n);
 
 	if (!err)
@@ -150,6 +161,7 @@ int netio_pass(struct netio *n, const struct netio_config *c, ref object, int pl
 	if (err)
 		return err;
 	m.cookie = cookie_of(token[0]);
+	m.inode = RAW2(SYS_fstat, token[0], &st) ? 0 : st.st_ino;
 	m.object = object;
 	m.hold = passage_hold(n, object);
 	err = m.hold ? message_send(n->keeper_fd, &m, sizeof m, (int[]){token[1], placeholder}, 2) : -ENOMEM;
@@ -226,10 +238,10 @@ void netio_taken(struct netio *n, uint64_t cookie)
 struct passage {
 	int fd;		 /* of the token; -1: a listener's passage */
 	int placeholder; /* -1 */
-	bool used;
+	bool used, seen; /* seen: a stranger had the token at the last look */
 	ref object, hold;
 	uint64_t cookie, inode;
-	nsec begun, look, step; /* a listener's: when next, and how long after that */
+	nsec begun, look, step; /* when to look, and how long after that */
 };
 
 struct claim {
@@ -241,6 +253,7 @@ static struct {
 	struct passage *at;
 	struct claim *claim; /* of tokens that we have not heard of yet */
 	uint32_t room, live, claims;
+	int epfd;
 } passages;
 
 #define CLAIMS_MAX 256u
@@ -285,7 +298,7 @@ static void passage_end(struct netio *n, struct passage *p)
 void passage_begin(struct netio *n, int epfd, const struct pass_message *m, const int fds[2])
 {
 	struct passage *p = passage_free();
-	struct epoll_event e = {.events = 0}; /* EPOLLHUP: the token is closed */
+	struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET};
 	bool token = fds[0] >= 0 && fds[1] >= 0;
 
 	if (!p || (!token && !m->inode)) {
@@ -306,16 +319,34 @@ void passage_begin(struct netio *n, int epfd, const struct pass_message *m, cons
 			      .look = netio_now() + LOOK_FIRST,
 			      .step = LOOK_FIRST};
 	passages.live++;
+	passages.epfd = epfd;
 	e.data.u64 = PASSAGE_EVENTS + (uint64_t)(p - passages.at);
 	if (token && RAW4(SYS_epoll_ctl, epfd, EPOLL_CTL_ADD, p->fd, &e))
 		passage_end(n, p);
 }
 
-void passage_event(struct netio *n, uint64_t tag)
+/* Who has the token knows nothing of us. */
+static void stranger_has(struct netio *n, struct passage *p)
+{
+	RAW4(SYS_epoll_ctl, passages.epfd, EPOLL_CTL_DEL, p->fd, NULL);
+	if (!pump_stranger(n, passages.epfd, p->object, p->fd))
+		p->fd = -1;
+	passage_end(n, p);
+}
+
+/* The token is closed, or somebody writes to it, whom we do not know: the pair's own byte is not the only
+ * one. */
+void passage_event(struct netio *n, uint64_t tag, uint32_t events)
 {
 	struct passage *p = &passages.at[tag - PASSAGE_EVENTS];
+	int bytes = 0;
 
-	if (tag - PASSAGE_EVENTS < passages.room && p->used && p->fd >= 0)
+	if (tag - PASSAGE_EVENTS >= passages.room || !p->used || p->fd < 0)
+		return;
+	raw_ioctl(p->fd, FIONREAD, &bytes);
+	if (bytes > 1 || (events & (EPOLLRDHUP | EPOLLHUP)) == EPOLLRDHUP)
+		stranger_has(n, p);
+	else if (events & EPOLLHUP)
 		passage_end(n, p);
 }
 
@@ -410,24 +441,190 @@ static bool thrown_away(const struct passage *p, nsec now)
 	return v4 == 0 || now >= p->begun + LOOK_BLIND;
 }
 
-nsec passages_look(struct netio *n)
-{
-	nsec now = netio_now(), next = NSEC_NEVER;
+/* ------------------------------------------------------------ strangers */
 
+#define PIDS_MAX 4096u
+
+struct entry { /* linux_dirent64, with its name behind it */
+	uint64_t ino, off;
+	uint16_t len;
+	uint8_t type;
+	char name[];
+};
+
+/* Numbers in a directory of /proc: calls f until it says enough. A negative errno: cannot be read. */
+static int each_number(int dir, bool (*f)(int dir, const char *name, void *arg), void *arg)
+{
+	_Alignas(struct entry) char bytes[4096];
+	long r;
+
+	while ((r = RAW3(SYS_getdents64, dir, bytes, sizeof bytes)) > 0) {
+		for (long at = 0; at < r;) {
+			const struct entry *e = (const struct entry *)(void *)(bytes + at);
+
+			if (e->name[0] >= '0' && e->name[0] <= '9' && f(dir, e->name, arg))
+				return 1;
+			at += e->len;
+		}
+	}
+	return (int)r;
+}
+
+static int number_of(const char *name)
+{
+	int n = 0;
+
+	for (; *name >= '0' && *name <= '9'; name++)
+		n = n * 10 + *name - '0';
+	return n;
+}
+
+struct search {
+	int32_t *known; /* processes of the stack */
+	uint32_t count;
+	nsec now;
+	int proc, pid; /* whose descriptors these are */
+	int hooked;    /* -1: not asked yet */
+};
+
+/* Has it loaded this library? Then it may be about to enter the stack. */
+static bool is_hooked(struct search *s)
+{
+	static const char library[] = "/libutcp.so";
+	char path[32], text[4096 + 1];
+	size_t have = 0;
+	long r;
+	int fd;
+
+	if (s->hooked >= 0)
+		return s->hooked;
+	s->hooked = 0;
+	snprintf(path, sizeof path, "%d/maps", s->pid);
+	fd = (int)RAW4(SYS_openat, s->proc, path, O_RDONLY | O_CLOEXEC, 0);
+	while (fd >= 0 && !s->hooked && (r = raw_read(fd, text + have, sizeof text - 1 - have)) > 0) {
+		have += (size_t)r;
+		s->hooked = memmem(text, have, library, sizeof library - 1) != NULL;
+		if (have > sizeof library) {
+			memmove(text, text + have - sizeof library, sizeof library);
+			have = sizeof library;
+		}
+	}
+	if (fd >= 0)
+		raw_close(fd);
+	return s->hooked;
+}
+
+/* A descriptor of a process: is it a token? */
+static bool descriptor_look(int dir, const char *name, void *arg)
+{
+	char link[64];
+	uint64_t inode = 0;
+	struct search *s = arg;
+	long r = RAW4(SYS_readlinkat, dir, name, link, sizeof link - 1);
+
+	if (r < 9 || memcmp(link, "socket:[", 8) != 0)
+		return false;
+	link[r] = 0;
+	for (const char *d = link + 8; *d >= '0' && *d <= '9'; d++)
+		inode = inode * 10 + (uint64_t)(*d - '0');
 	for (uint32_t i = 0; i < passages.room; i++) {
 		struct passage *p = &passages.at[i];
 
-		if (!p->used || p->fd >= 0)
+		if (p->used && p->fd >= 0 && p->inode == inode &&
+		    (!is_hooked(s) || s->now >= p->begun + LOOK_HOOKED))
+			p->look = 0; /* found */
+	}
+	return false;
+}
+
+static bool process_look(int dir, const char *name, void *arg)
+{
+	struct search *s = arg;
+	int pid = number_of(name), fds;
+	char path[32];
+
+	for (uint32_t i = 0; i < s->count; i++)
+		if (s->known[i] == pid)
+			return false;
+	snprintf(path, sizeof path, "%d/fd", pid);
+	fds = (int)RAW4(SYS_openat, dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	if (fds < 0)
+		return false;
+	s->proc = dir;
+	s->pid = pid;
+	s->hooked = -1;
+	each_number(fds, descriptor_look, s);
+	raw_close(fds);
+	return false;
+}
+
+/* Who has them? What was found has `look` 0. */
+static void strangers_look(struct netio *n, nsec now)
+{
+	struct search s = {.known = pages_alloc(PIDS_MAX * sizeof *s.known), .now = now};
+	int dir = (int)RAW4(SYS_openat, AT_FDCWD, "/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+
+	if (s.known && dir >= 0) {
+		s.count = procs_pids(n, netio_enter(n), s.known, PIDS_MAX - 1);
+		netio_leave(n);
+		s.known[s.count++] = (int32_t)RAW1(SYS_getpid, 0);
+		each_number(dir, process_look, &s);
+	}
+	if (dir >= 0)
+		raw_close(dir);
+	if (s.known)
+		pages_free(s.known, PIDS_MAX * sizeof *s.known);
+}
+
+/* Nobody but the message has the connection. */
+static bool alone(struct netio *n, const struct passage *p)
+{
+	struct stack_cx *cx = netio_enter(n);
+	bool r = ((struct shared_object *)pool_at(cx, p->object))->holders == 1;
+
+	netio_leave(n);
+	return r;
+}
+
+static void token_judge(struct netio *n, struct passage *p, nsec now)
+{
+	bool found = !p->look;
+
+	if ((found && p->seen) || (!found && now >= p->begun + LOOK_BLIND && alone(n, p))) {
+		stranger_has(n, p);
+		return;
+	}
+	p->seen = found;
+	p->step = MIN_OF(p->step * 2, (nsec)LOOK_LAST);
+	p->look = now + (found ? LOOK_AGAIN : p->step);
+}
+
+/* ------------------------------------------------------------ looking */
+
+nsec passages_look(struct netio *n)
+{
+	nsec now = netio_now(), next = NSEC_NEVER;
+	bool due = false;
+
+	for (uint32_t i = 0; i < passages.room; i++)
+		due = due || (passages.at[i].used && passages.at[i].fd >= 0 && now >= passages.at[i].look);
+	if (due)
+		strangers_look(n, now);
+	for (uint32_t i = 0; i < passages.room; i++) {
+		struct passage *p = &passages.at[i];
+
+		if (!p->used)
 			continue;
-		if (now >= p->look) {
-			if (thrown_away(p, now)) {
-				passage_end(n, p);
-				continue;
-			}
+		if (p->fd >= 0 && now >= p->look) {
+			token_judge(n, p, now);
+		} else if (p->fd < 0 && now >= p->look) {
 			p->step = MIN_OF(p->step * 2, (nsec)LOOK_LAST);
 			p->look = now + p->step;
+			if (thrown_away(p, now))
+				passage_end(n, p);
 		}
-		next = MIN_OF(next, p->look);
+		if (p->used)
+			next = MIN_OF(next, p->look);
 	}
 	return next;
 }

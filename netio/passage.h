@@ -4,12 +4,12 @@
 
 #include "netio/internal.h"
 
-/* PASS: with the keeper's end of the token and the placeholder, or an inode. CLAIM, and its answer. TAKEN. */
+/* PASS: with the keeper's end of the token and the placeholder, or a listener's. CLAIM, and its answer.
+ * TAKEN. */
 struct pass_message {
 	uint32_t type;
 	ref object, hold;
-	uint64_t cookie; /* the token's; the listener's */
-	uint64_t inode;	 /* the listener's; 0 */
+	uint64_t cookie, inode; /* the token's; the listener's */
 };
 
 #define PASSAGE_EVENTS (1ull << 63) /* tags of the keeper's epoll set from here on are ours */
@@ -17,13 +17,13 @@ struct pass_message {
 uint32_t passages_live(void);
 /* Takes the descriptors over. */
 void passage_begin(struct netio *n, int epfd, const struct pass_message *m, const int fds[2]);
-void passage_event(struct netio *n, uint64_t tag);
+void passage_event(struct netio *n, uint64_t tag, uint32_t events);
 void passage_claim(const struct pass_message *m, int answer);
 /* Claims of tokens that were not known: once all lines were read it is yes or no. */
 bool passage_claims_wait(void);
 void passage_claims_end(void);
 void passage_taken(struct netio *n, uint64_t cookie);
-/* Listeners that nobody has any more; when to look again. */
+/* Listeners that nobody has any more, tokens that a stranger has; when to look again. */
 nsec passages_look(struct netio *n);
 /* Before a new keeper starts: what was on its way hung up with the old one. */
 void passages_forget(struct netio *n);

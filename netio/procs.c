@@ -75,6 +75,15 @@ ref proc_new(struct netio *n, struct stack_cx *cx)
 	return n->proc;
 }
 
+uint32_t procs_pids(struct netio *n, struct stack_cx *cx, int32_t *pid, uint32_t max)
+{
+	uint32_t count = 0;
+
+	for (ref r = n->region.head->procs; r && count < max; r = proc_at(cx, r)->next)
+		pid[count++] = proc_at(cx, r)->pid;
+	return count;
+}
+
 static void slot_free(struct netio *n, struct stack_cx *cx, ref r)
 {
 	struct region_head *h = n->region.head;

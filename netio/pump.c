@@ -81,8 +81,7 @@ static int answer(int gate)
 	return 0;
 }
 
-/* The two ends; [0] is the heir's, with the byte that stays in the queue. */
-static int pair_make(int pair[2])
+int pump_pair(int pair[2])
 {
 	int to_heir = TO_HEIR_BYTES, from_heir = FROM_HEIR_MAX;
 	char c = 0;
@@ -106,7 +105,7 @@ int netio_pump(struct netio *n, uint64_t cookie, bool take, struct netio_pump *o
 
 	if (n->keeper_fd < 0 || !cookie)
 		return -ENOTCONN;
-	err = pair_make(pair);
+	err = pump_pair(pair);
 	if (err)
 		return err;
 	err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, gate);
@@ -345,7 +344,9 @@ static int watch_fd(int fd, uint32_t events, uint64_t tag)
 	return (int)RAW4(SYS_epoll_ctl, pumps.epfd, EPOLL_CTL_ADD, fd, &e);
 }
 
-static int pump_make(struct netio *n, int epfd, const struct pump_message *m, int pair, int gate, ref from)
+/* m or object says which connection. Without a gate it is at work at once. */
+static int pump_make(struct netio *n, int epfd, const struct pump_message *m, ref object, int pair, int gate,
+		     ref from)
 {
 	uint32_t i = pumps.p ? entry_free() : 0;
 	struct stack_cx *cx;
@@ -358,16 +359,16 @@ static int pump_make(struct netio *n, int epfd, const struct pump_message *m, in
 	*p = (struct pump){.fd = -1, .gate = -1, .serial = (p->serial + 1) & 0xffffff};
 	pumps.count = MAX_OF(pumps.count, i + 1);
 	cx = netio_enter(n);
-	p->object = object_find(cx, m->cookie);
+	p->object = m ? object_find(cx, m->cookie) : object;
 	p->hold = p->object ? netio_hold(n, cx, p->object) : REF_NONE;
 	netio_leave(n);
 	if (!p->hold)
 		return -ENOENT;
-	p->from = m->take ? from : REF_NONE;
+	p->from = m && m->take ? from : REF_NONE;
 	p->fd = pair;
 	p->gate = gate;
 	pumps.live++;
-	err = watch_fd(gate, EPOLLIN, TAG(TAG_GATE, i, p->serial));
+	err = gate < 0 ? 0 : watch_fd(gate, EPOLLIN, TAG(TAG_GATE, i, p->serial));
 	if (!err)
 		err = watch_fd(pair, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, TAG(TAG_PAIR, i, p->serial));
 	if (err)
@@ -377,7 +378,7 @@ static int pump_make(struct netio *n, int epfd, const struct pump_message *m, in
 
 void pump_begin(struct netio *n, int epfd, const struct pump_message *m, int pair, int gate, ref from)
 {
-	int err = pair < 0 || gate < 0 ? -EBADF : pump_make(n, epfd, m, pair, gate, from);
+	int err = pair < 0 || gate < 0 ? -EBADF : pump_make(n, epfd, m, REF_NONE, pair, gate, from);
 	uint32_t known[2] = {MESSAGE_PUMP, !err};
 
 	message_send(gate, known, sizeof known, NULL, 0);
@@ -388,6 +389,15 @@ void pump_begin(struct netio *n, int epfd, const struct pump_message *m, int pai
 	if (gate >= 0)
 		raw_close(gate);
 	close_down();
+}
+
+int pump_stranger(struct netio *n, int epfd, ref object, int pair)
+{
+	int err = pump_make(n, epfd, NULL, object, pair, -1, REF_NONE);
+
+	if (err)
+		close_down();
+	return err;
 }
 
 void pumps_forget_process(ref proc)

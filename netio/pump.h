@@ -21,6 +21,10 @@ uint32_t pumps_live(void);
  */
 #define PUMP_TAGS (1ull << 32)
 void pump_begin(struct netio *n, int epfd, const struct pump_message *m, int pair, int gate, ref from);
+/* The two ends of a pump; [0] is the heir's, with the byte in it that stays in the queue. */
+int pump_pair(int pair[2]);
+/* A pump for somebody who has the heir's end already; takes our end over if it succeeds. */
+int pump_stranger(struct netio *n, int epfd, ref object, int pair);
 /* Of a keeper that was killed: what it had a part in is closed. */
 void pumps_recover(struct netio *n);
 /* The process is gone: nothing can be taken from it any more. */

@@ -156,7 +156,7 @@ static char *const *vfork_begin(struct exec_plan *x, const struct exec_target *t
 		count += cookie[count] != 0;
 	}
 	/* Our memory is the parent's: it must not use these placeholders for other connections. */
-	atomic_fetch_add(&process.fork_count, count != 0);
+	atomic_fetch_add(&process.fork_count, count + (uint32_t)x->pumps.count != 0);
 	x->vfork_line = count ? netio_vfork_line(the_stack, cookie, count) : 0;
 	if (x->vfork_line <= 0 || reach == REACH_NO_HOOKS)
 		return env;

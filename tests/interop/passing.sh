@@ -199,3 +199,43 @@ c_python_multiprocessing() {
 	spy_stop || fail "kernel sockets"
 	keepers_gone
 }
+
+# A worker without the library, made with an environment from scratch: it gets one end of a pump.
+c_python_stranger() {
+	cat >stranger.py <<-'END'
+		import socket, sys
+		s = socket.socket(fileno=int(sys.argv[1]))
+		while True:
+		    what, fds, _, _ = socket.recv_fds(s, 10, 4)
+		    if not what:
+		        break
+		    assert open("/proc/self/maps").read().find("libutcp") < 0
+		    c = socket.socket(fileno=fds[0])
+		    if what == b"hello":
+		        c.sendall(b"hello")
+		    while b := c.recv(65536):
+		        c.sendall(b)
+		    c.close()
+	END
+	cat >acceptor.py <<-'END'
+		import socket, subprocess, sys
+		a, b = socket.socketpair()
+		p = subprocess.Popen([sys.executable, "stranger.py", str(b.fileno())], pass_fds=[b.fileno()], env={})
+		b.close()
+		l = socket.create_server(("0.0.0.0", 7033))
+		for what in b"take", b"take", b"hello":
+		    c = l.accept()[0]
+		    socket.send_fds(a, [what], [c.fileno()])
+		    c.close()
+		a.close()
+		sys.exit(p.wait())
+	END
+	spy_start ""
+	serve 7033 /usr/bin/python3 acceptor.py
+	exchanges 7033 2
+	timeout 60 nc.openbsd -N "$STACK" 7033 <www/two >hello || fail "nc: status $?"
+	printf hello | cat - www/two | cmp - hello || fail "the bytes differ"
+	wait "$SERVER" || fail "status $?"
+	spy_stop || fail "kernel sockets"
+	keepers_gone
+}

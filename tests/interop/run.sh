@@ -65,6 +65,7 @@ cases() {
 		pump_properties 20 tap
 		python_send_fds 30 tap packet
 		python_multiprocessing 60 tap
+		python_stranger 30 tap
 	EOF
 }
 
