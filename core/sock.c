@@ -103,6 +103,11 @@ static int connect_begin(struct stack_cx *cx, struct tcb *t, const struct endpoi
 	return err ? err : -EINPROGRESS;
 }
 
+bool sock_connect_begun(struct stack_cx *cx, ref s)
+{
+	return tcb_at(cx, s)->connect_started;
+}
+
 int sock_connect(struct stack_cx *cx, ref s, const struct endpoint *local, const struct endpoint *remote)
 {
 	ref outer = dirty_begin(cx, s);

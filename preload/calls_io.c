@@ -476,6 +476,7 @@ static int64_t stack_sendfile(int fd, ref d, int in, off64_t *offset, size_t cou
 {
 	struct copy c = {.in = in, .left = MIN_OF(count, CALL_MAX)};
 	int64_t r;
+	int cancel;
 
 	c.at = offset ? *offset : lseek64(in, 0, SEEK_CUR);
 	if (offset && lseek64(in, 0, SEEK_CUR) < 0)
@@ -487,9 +488,11 @@ static int64_t stack_sendfile(int fd, ref d, int in, off64_t *offset, size_t cou
 	c.buffer = buffer_get();
 	if (!c.buffer)
 		return -ENOMEM;
-	pthread_cleanup_push(buffer_put, c.buffer);
+	/* unlike write(), sendfile() is no cancellation point */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	r = copy_file(fd, d, &c);
-	pthread_cleanup_pop(1);
+	pthread_setcancelstate(cancel, NULL);
+	buffer_put(c.buffer);
 	if (r > 0 && offset)
 		*offset = c.at;
 	else if (r > 0)

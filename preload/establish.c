@@ -233,6 +233,18 @@ static int remote_parse(const struct sockaddr *sa, socklen_t len, struct endpoin
 	return 0;
 }
 
+/* Under the lock. again: we have waited for the outcome of an attempt. */
+static int connect_once(struct stack_cx *cx, ref s, const struct endpoint *local,
+			const struct endpoint *remote, bool again)
+{
+	int err;
+
+	if (!again || sock_connect_begun(cx, s))
+		return sock_connect(cx, s, local, remote);
+	err = sock_take_error(cx, s); /* another thread ended it by shutdown() */
+	return err ? -err : -ECONNABORTED;
+}
+
 static int stream_connect(ref d, const struct endpoint *local, const struct endpoint *remote)
 {
 	struct description *p = description_of(d);
@@ -242,7 +254,9 @@ static int stream_connect(ref d, const struct endpoint *local, const struct endp
 
 	for (;;) {
 		struct stack_cx *cx = netio_enter(the_stack);
-		r = p->broken ? -ENETDOWN : !p->sock ? -EBADF : sock_connect(cx, p->sock, local, remote);
+		r = p->broken  ? -ENETDOWN
+		    : !p->sock ? -EBADF
+			       : connect_once(cx, p->sock, local, remote, first);
 		p->connect_pending = r == -EINPROGRESS || r == -EALREADY;
 		if (r == -EINPROGRESS && !sock_names(cx, p->sock, &mine, NULL))
 			p->local_port = mine.port;

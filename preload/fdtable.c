@@ -208,12 +208,12 @@ static bool linger_sleep(struct waitset *ws, nsec until)
 {
 	uint32_t before = thread_marks.ran;
 	struct wait_result res;
+	int slept = wait_sleep(ws, NULL, 0, until, NULL, &res);
 
-	wait_sleep(ws, NULL, 0, until, NULL, &res);
 	struct stack_cx *cx = netio_enter(the_stack);
 	waitset_withdraw(ws, cx);
 	netio_leave(the_stack);
-	return !wait_interrupted(before);
+	return !wait_interrupted(before) && slept != -EINTR; /* SIGCONT has no handler */
 }
 
 /*

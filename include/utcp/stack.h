@@ -201,6 +201,9 @@ void sock_close(struct stack_cx *cx, ref s);
  */
 void sock_abort(struct stack_cx *cx, ref s);
 
+/* A connect() was begun and not yet taken back by shutdown() or connect(AF_UNSPEC). */
+bool sock_connect_begun(struct stack_cx *cx, ref s);
+
 /*
  * connect(AF_UNSPEC): unconnected again, with its options and watches. The peer
  * of a connection gets a RST, and SO_ERROR is ECONNRESET.
