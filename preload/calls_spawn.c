@@ -24,13 +24,13 @@ extern char **environ;
 
 /* ------------------------------------------------------------ posix_spawn */
 
-#define SPAWN(call)                                                                                          \
+#define SPAWN(path, search, call)                                                                            \
 	({                                                                                                   \
 		struct spawn_plan plan_;                                                                     \
 		int saved_errno_ = errno, r_;                                                                \
-		spawn_begin(&plan_, &actions, &env);                                                         \
+		spawn_begin(&plan_, path, search, &actions, &env);                                           \
 		r_ = (call);                                                                                 \
-		spawn_end(&plan_);                                                                           \
+		spawn_end(&plan_, r_ == 0);                                                                  \
 		errno = saved_errno_;                                                                        \
 		r_;                                                                                          \
 	})
@@ -38,27 +38,27 @@ extern char **environ;
 int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
 		const posix_spawnattr_t *attr, char *const argv[], char *const env[])
 {
-	return SPAWN(REAL(posix_spawn)(pid, path, actions, attr, argv, env));
+	return SPAWN(path, false, REAL(posix_spawn)(pid, path, actions, attr, argv, env));
 }
 
 int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
 		 const posix_spawnattr_t *attr, char *const argv[], char *const env[])
 {
-	return SPAWN(REAL(posix_spawnp)(pid, file, actions, attr, argv, env));
+	return SPAWN(file, true, REAL(posix_spawnp)(pid, file, actions, attr, argv, env));
 }
 
 /* glibc 2.39; where it is missing the answer is that of an old kernel. */
 int pidfd_spawn(int *pidfd, const char *path, const posix_spawn_file_actions_t *actions,
 		const posix_spawnattr_t *attr, char *const argv[], char *const env[])
 {
-	int r = SPAWN(REAL(pidfd_spawn)(pidfd, path, actions, attr, argv, env));
+	int r = SPAWN(path, false, REAL(pidfd_spawn)(pidfd, path, actions, attr, argv, env));
 	return r < 0 ? ENOSYS : r;
 }
 
 int pidfd_spawnp(int *pidfd, const char *file, const posix_spawn_file_actions_t *actions,
 		 const posix_spawnattr_t *attr, char *const argv[], char *const env[])
 {
-	int r = SPAWN(REAL(pidfd_spawnp)(pidfd, file, actions, attr, argv, env));
+	int r = SPAWN(file, true, REAL(pidfd_spawnp)(pidfd, file, actions, attr, argv, env));
 	return r < 0 ? ENOSYS : r;
 }
 

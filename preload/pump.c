@@ -49,8 +49,7 @@ static int first_of(const struct pump_plan *p, uint64_t cookie)
 	return p->count;
 }
 
-/* What a pair's end can have of a connection's options. */
-static void options_carry(int fd, int heir)
+void pump_options(int fd, int heir)
 {
 	static const int names[] = {SO_RCVTIMEO, SO_SNDTIMEO};
 	ref d = process_is_vfork_child() ? REF_NONE : fd_hold(fd);
@@ -86,7 +85,7 @@ int pump_number(struct pump_plan *p, int fd, bool take)
 		if (err)
 			return err;
 		n->saved = sys.fcntl(fd, F_DUPFD_CLOEXEC, 3);
-		options_carry(fd, n->pump.heir);
+		pump_options(fd, n->pump.heir);
 	}
 	if (p->number[n->first].saved < 0 || sys.dup3(p->number[n->first].pump.heir, fd, 0) < 0) {
 		err = -errno;

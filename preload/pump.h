@@ -28,6 +28,8 @@ struct pump_plan {
  * stack's). Takes no lock: also for a child of vfork().
  */
 int pump_number(struct pump_plan *p, int fd, bool take);
+/* What a pair's end can have of a connection's options. */
+void pump_options(int fd, int heir);
 /* It came back: everything as before. */
 void pump_undo(struct pump_plan *p);
 void pump_plan_init(struct pump_plan *p);

@@ -18,6 +18,11 @@
  *
  * Should the spawn fail the keeper sees the line hang up, and drops the holds.
  *
+ * For a program that will not load this library (reach.c) the first actions put a
+ * pump's end (pump.c) onto each number of a connection that the child gets in any
+ * way: what the other actions make of the numbers is as it was. The pumps start
+ * when the spawn has succeeded. Only listeners then need the line.
+ *
  * Place in the flow: calls_spawn.c -> here -> netio_spawn_begin().
  */
 #include <fcntl.h>
@@ -25,6 +30,8 @@
 
 #include "preload/calls.h"
 #include "preload/fdtable.h"
+#include "preload/pump.h"
+#include "preload/reach.h"
 #include "preload/spawn.h"
 #include "preload/wait.h"
 
@@ -123,12 +130,13 @@ static int origin_of(const struct action *a, int n, int fd, bool *cloexec)
 	return fd;
 }
 
-static bool object_listed(const struct spawn_plan *p, ref d)
+static uint32_t object_index(const struct spawn_plan *p, ref d)
 {
-	for (uint32_t i = 0; i < p->count; i++)
-		if (p->object[i] == d)
-			return true;
-	return false;
+	uint32_t i = 0;
+
+	while (i < p->count && p->object[i] != d)
+		i++;
+	return i;
 }
 
 /* The child will have number fd. dup'ed: two numbers may be one socket; else only through actions. */
@@ -145,7 +153,7 @@ static void number_passes(struct spawn_plan *p, const struct action *a, int n, i
 	d = fd_hold(from);
 	if (!d)
 		return;
-	if (atomic_load(&local_of(d)->numbers) + (uint32_t)n > 1 && object_listed(p, d))
+	if (atomic_load(&local_of(d)->numbers) + (uint32_t)n > 1 && object_index(p, d) < p->count)
 		fd_release(d);
 	else
 		p->object[p->count++] = d;
@@ -203,30 +211,85 @@ static int closefrom_around(struct action *out, int first, int number)
 	return w;
 }
 
-/* The actions with the line in them. The line's number in the child, or a negative errno. */
+/* A number for the line that the actions spare. */
+static int line_number(const struct spawn_plan *p, const struct action *a, int n)
+{
+	int from = closed_from(a, n), number = p->line.fd;
+
+	if (number < 0 || (number < from && !touched(a, n, number)))
+		return number;
+	number = from == INT32_MAX ? 3 : MAX_OF(from, 3);
+	while (touched(a, n, number) || (number < from && sys.fcntl(number, F_GETFD) >= 0))
+		number++;
+	return number;
+}
+
+/* The pump's end for a number of ours; -1: none. */
+static int heir_of(const struct spawn_plan *p, int fd)
+{
+	ref d = p->pump && fd_kind(fd) == FD_STREAM ? fd_hold(fd) : REF_NONE;
+	uint32_t i = d ? object_index(p, d) : p->count;
+
+	if (d)
+		fd_release(d);
+	return i < p->count ? p->pump[i].heir : -1;
+}
+
+/* Our numbers that pumps replace in the child: before the actions, and those that exec is to close, after. */
+static int heirs_begin(const struct spawn_plan *p, struct action *out)
+{
+	int w = 0, last = p->pump ? fd_highest() : -1;
+
+	for (int fd = 0; fd <= last; fd++) {
+		int heir = heir_of(p, fd);
+		if (heir >= 0)
+			out[w++] = (struct action){.tag = ACTION_DUP2, .dup2 = {heir, fd}};
+	}
+	return w;
+}
+
+static int heirs_end(const struct spawn_plan *p, const struct action *a, int n, struct action *out)
+{
+	int w = 0, last = p->pump ? fd_highest() : -1;
+
+	for (int fd = 0; fd <= last; fd++) {
+		bool cloexec = false;
+		if (heir_of(p, fd) >= 0 && origin_of(a, n, fd, &cloexec) == fd && cloexec)
+			out[w++] = (struct action){.tag = ACTION_CLOSE, .fd = fd};
+	}
+	return w;
+}
+
+static size_t entries_max(const struct action *a, int n, int number)
+{
+	size_t max = (size_t)n + 1 + 2 * ((size_t)fd_highest() + 1);
+
+	for (int i = 0; i < n; i++)
+		if (a[i].tag == ACTION_CLOSEFROM && number > a[i].fd)
+			max += (size_t)(number - a[i].fd);
+	return max;
+}
+
+/* The actions with the line and the pumps in them. The line's number in the child, or a negative errno. */
 static int actions_make(struct spawn_plan *p, const struct action *a, int n)
 {
-	int from = closed_from(a, n), number = p->line.fd, closes = 0, w = 0;
+	int number = line_number(p, a, n), w;
 	struct action *out;
 
-	if (number >= from || touched(a, n, number)) {
-		number = from == INT32_MAX ? 3 : MAX_OF(from, 3);
-		while (touched(a, n, number) || (number < from && sys.fcntl(number, F_GETFD) >= 0))
-			number++;
-	}
-	for (int i = 0; i < n; i++)
-		closes += a[i].tag == ACTION_CLOSEFROM ? MAX_OF(number - a[i].fd, 0) + 1 : 1;
-	p->entries_bytes = ((size_t)closes + 1) * sizeof *out;
+	p->entries_bytes = entries_max(a, n, number) * sizeof *out;
 	p->entries = out = pages_get(p->entries_bytes);
 	if (!out)
 		return -ENOMEM;
-	out[w++] = (struct action){.tag = ACTION_DUP2, .dup2 = {p->line.fd, number}};
+	w = heirs_begin(p, out);
+	if (number >= 0)
+		out[w++] = (struct action){.tag = ACTION_DUP2, .dup2 = {p->line.fd, number}};
 	for (int i = 0; i < n; i++) {
-		if (a[i].tag == ACTION_CLOSEFROM)
+		if (a[i].tag == ACTION_CLOSEFROM && number >= 0)
 			w += closefrom_around(&out[w], a[i].fd, number);
 		else
 			out[w++] = a[i];
 	}
+	w += heirs_end(p, a, n, &out[w]);
 	p->actions.__actions = (void *)out;
 	p->actions.__used = p->actions.__allocated = w;
 	return number;
@@ -241,7 +304,59 @@ static void objects_release(struct spawn_plan *p)
 	p->count = 0;
 }
 
-static void spawn_shares(struct spawn_plan *p, const posix_spawn_file_actions_t **actions, char *const **env)
+/* A number of this process that holds d; where options are looked up. */
+static void number_note(int fd, void *arg)
+{
+	*(int *)arg = fd;
+}
+
+/* A pump for each connection. What is left for the line to hold: the listeners, in `rest`. */
+static uint32_t pumps_make(struct spawn_plan *p, ref *rest)
+{
+	uint32_t left = 0;
+
+	p->pump_bytes = p->count * sizeof *p->pump;
+	p->pump = pages_get(p->pump_bytes);
+	for (uint32_t i = 0; p->pump && i < p->count; i++) {
+		int fd = -1, err;
+
+		p->pump[i] = (struct netio_pump){-1, -1};
+		if (description_of(p->object[i])->kind == FD_LISTENER) {
+			rest[left++] = p->object[i];
+			continue;
+		}
+		err = netio_pump(the_stack, description_of(p->object[i])->cookie, false, &p->pump[i]);
+		fd_each_of(p->object[i], number_note, &fd);
+		if (!err && fd >= 0)
+			pump_options(fd, p->pump[i].heir);
+		else if (err)
+			log_line("a connection cannot be passed on to a program without preloading (error "
+				 "%d); it will see nothing of it",
+				 -err);
+	}
+	return left;
+}
+
+static void spawn_pumped(struct spawn_plan *p, const posix_spawn_file_actions_t **actions)
+{
+	const struct action *a = *actions ? actions_of(*actions) : NULL;
+	size_t bytes = p->count * sizeof(ref);
+	ref *rest = pages_get(bytes);
+	uint32_t left = rest ? pumps_make(p, rest) : 0;
+
+	if (left && netio_spawn_begin(the_stack, &p->line, rest, left))
+		p->line.fd = -1;
+	if (rest)
+		pages_put(rest, bytes);
+	actions_make(p, a, *actions ? (*actions)->__used : 0);
+	if (p->entries)
+		*actions = &p->actions;
+}
+
+#define NOWHERE_KNOWN (-1) /* target->dir: a pump is right for every program */
+
+static void spawn_shares(struct spawn_plan *p, const struct exec_target *target,
+			 const posix_spawn_file_actions_t **actions, char *const **env)
 {
 	const struct action *a = *actions ? actions_of(*actions) : NULL;
 	int n = *actions ? (*actions)->__used : 0, number;
@@ -251,7 +366,14 @@ static void spawn_shares(struct spawn_plan *p, const posix_spawn_file_actions_t 
 		return;
 	/* From here on the child may have these sockets, and their placeholders, too. */
 	atomic_fetch_add(&process.fork_count, 1);
-	if (!p->count || !the_stack || netio_spawn_begin(the_stack, &p->line, p->object, p->count))
+	if (!p->count || !the_stack)
+		return;
+	if ((target->dir == NOWHERE_KNOWN || exec_reach(target) == REACH_NO_HOOKS) &&
+	    netio_is_kept(the_stack)) {
+		spawn_pumped(p, actions);
+		return;
+	}
+	if (netio_spawn_begin(the_stack, &p->line, p->object, p->count))
 		return;
 	number = actions_make(p, a, n);
 	mine = number > 2 ? exec_environment(&p->exec, *env, number, p->last) : NULL;
@@ -264,8 +386,20 @@ static void spawn_shares(struct spawn_plan *p, const posix_spawn_file_actions_t 
 	*env = mine;
 }
 
-void spawn_begin(struct spawn_plan *p, const posix_spawn_file_actions_t **actions, char *const **env)
+/* A directory changed by an action: a relative path cannot be judged from here. */
+static bool moves(const posix_spawn_file_actions_t *actions)
 {
+	for (int i = 0; actions && i < actions->__used; i++)
+		if (actions_of(actions)[i].tag == ACTION_CHDIR || actions_of(actions)[i].tag == ACTION_FCHDIR)
+			return true;
+	return false;
+}
+
+void spawn_begin(struct spawn_plan *p, const char *path, bool search,
+		 const posix_spawn_file_actions_t **actions, char *const **env)
+{
+	struct exec_target target = {AT_FDCWD, path, 0, search};
+
 	memset(p, 0, offsetof(struct spawn_plan, exec));
 	p->exec.pages = NULL;
 	p->line.fd = -1;
@@ -273,19 +407,34 @@ void spawn_begin(struct spawn_plan *p, const posix_spawn_file_actions_t **action
 	    process_is_vfork_child())
 		return;
 	lib_enter();
-	if (!*actions || layout_known())
-		spawn_shares(p, actions, env);
-	else
+	if (!*actions || layout_known()) {
+		if (path[0] != '/' && moves(*actions) && (!search || strchr(path, '/')))
+			target.dir = NOWHERE_KNOWN;
+		spawn_shares(p, &target, actions, env);
+	} else {
 		atomic_fetch_add(&process.fork_count, 1);
+	}
 	lib_leave();
 }
 
-void spawn_end(struct spawn_plan *p)
+void spawn_end(struct spawn_plan *p, bool done)
 {
 	lib_enter();
+	for (uint32_t i = 0; p->pump && i < p->count; i++) {
+		if (p->pump[i].heir < 0)
+			continue;
+		if (done) {
+			netio_pump_start(&p->pump[i]);
+			sys.syscall(SYS_close, p->pump[i].heir);
+		} else {
+			netio_pump_cancel(&p->pump[i]);
+		}
+	}
 	if (p->line.fd >= 0)
 		netio_spawn_end(the_stack, &p->line);
 	objects_release(p);
+	if (p->pump)
+		pages_put(p->pump, p->pump_bytes);
 	if (p->object)
 		pages_put(p->object, p->object_bytes);
 	if (p->entries)

@@ -12,17 +12,19 @@ struct spawn_plan {
 	int last;    /* the highest number of them there */
 	ref *object; /* they, once each, held; pages */
 	uint32_t count;
-	size_t object_bytes;
-	void *entries; /* of our version of the file actions; pages */
+	size_t object_bytes, pump_bytes;
+	struct netio_pump *pump; /* one for each object, of a child without hooks; pages */
+	void *entries;		 /* of our version of the file actions; pages */
 	size_t entries_bytes;
 	posix_spawn_file_actions_t actions;
 	struct exec_plan exec;
 };
 
-/* Before posix_spawn(): the actions and the environment that it is to get. */
-void spawn_begin(struct spawn_plan *p, const posix_spawn_file_actions_t **actions, char *const **env);
-/* After it, whatever became of it. */
-void spawn_end(struct spawn_plan *p);
+/* Before posix_spawn() of path (search: along PATH): the actions and the environment that it is to get. */
+void spawn_begin(struct spawn_plan *p, const char *path, bool search,
+		 const posix_spawn_file_actions_t **actions, char *const **env);
+/* After it; done: there is a child. */
+void spawn_end(struct spawn_plan *p, bool done);
 /* calls_spawn.c: its locks in a forked child. */
 void spawn_after_fork(void);
 

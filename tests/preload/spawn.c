@@ -7,6 +7,7 @@
  */
 #include <pty.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <sys/wait.h>
 
 #include "peer.h"
@@ -107,10 +108,13 @@ static int child(char **argv)
 static pid_t spawn(const char *how, int fd, posix_spawn_file_actions_t *fa, char **env)
 {
 	char number[16], *argv[] = {self, (char *)(uintptr_t)how, number, NULL};
-	char *program = strcmp(how, "still") ? self : getenv("TEST_STILL");
+	bool hooked = strncmp(how, "st", 2) != 0; /* still, static, static-is */
+	char *program = hooked ? self : getenv("TEST_STILL");
 	pid_t p = -1;
 	int r;
 
+	if (!strncmp(how, "static", 6))
+		argv[1] = (char *)(uintptr_t)(how[6] ? "is" : "say");
 	snprintf(number, sizeof number, "%d", fd);
 	fflush(stdout);
 	r = posix_spawn(&p, program, fa, NULL, argv, env);
@@ -206,8 +210,26 @@ static void static_child(void)
 	close(ask);
 }
 
+/* Its number is closed by exec, a copy that an action makes is not. */
+static void static_copy(void)
+{
+	int ask, c = called("e", &ask);
+	posix_spawn_file_actions_t fa;
+
+	fcntl(c, F_SETFD, FD_CLOEXEC);
+	posix_spawn_file_actions_init(&fa);
+	posix_spawn_file_actions_adddup2(&fa, c, 77);
+	ended("the number itself", spawn("static-is", c, &fa, environ));
+	ended("the copy", spawn("static-is", 77, &fa, environ));
+	posix_spawn_file_actions_destroy(&fa);
+	say("parent", c, "goes on");
+	close(c);
+	peer_sees("static_copy", ask, 3000);
+	close(ask);
+}
+
 /* Numbers made by the actions, and what closefrom spares. */
-static void child_with(const char *what, int how)
+static void child_with(const char *what, int how, const char *program)
 {
 	int ask, c = called("e", &ask), fd = c;
 	posix_spawn_file_actions_t fa;
@@ -233,7 +255,7 @@ static void child_with(const char *what, int how)
 		fd = 1030;
 	}
 	puts(what);
-	p = spawn("say", fd, &fa, environ);
+	p = spawn(program, fd, &fa, environ);
 	posix_spawn_file_actions_destroy(&fa);
 	close(c);
 	ended(what, p);
@@ -258,12 +280,19 @@ static void spawn_fails(void)
 {
 	int ask, c = called("e", &ask), r;
 	char *argv[] = {"x", NULL};
+	posix_spawn_file_actions_t bad;
 	pid_t p;
+
+	posix_spawn_file_actions_init(&bad);
+	posix_spawn_file_actions_adddup2(&bad, 99, 98);
 
 	r = posix_spawn(&p, "/nowhere/x", NULL, NULL, argv, environ);
 	printf("posix_spawn of nothing: %s\n", strerrorname_np(r));
 	r = posix_spawnp(&p, "no-such-command", NULL, NULL, argv, environ);
 	printf("posix_spawnp of nothing: %s\n", strerrorname_np(r));
+	r = posix_spawn(&p, getenv("TEST_STILL"), &bad, NULL, argv, environ);
+	posix_spawn_file_actions_destroy(&bad);
+	printf("posix_spawn with a bad action: %s\n", strerrorname_np(r));
 	say("parent", c, "has it alone");
 	close(c);
 	peer_sees("the parent has closed", ask, 3000);
@@ -417,10 +446,15 @@ int main(int argc, char **argv)
 		child_without("an action opens another file", 3, program);
 	}
 	static_child();
-	child_with("dup2 onto itself", 0);
-	child_with("dup2 to 77", 1);
-	child_with("dup2 to 0, the rest closed", 2);
-	child_with("back and forth", 3);
+	static_copy();
+	for (int i = 0; i < 2; i++) {
+		const char *program = i ? "static" : "say";
+
+		child_with("dup2 onto itself", 0, program);
+		child_with("dup2 to 77", 1, program);
+		child_with("dup2 to 0, the rest closed", 2, program);
+		child_with("back and forth", 3, program);
+	}
 	environment_from_scratch();
 	spawn_fails();
 	child_accepts();
