@@ -410,6 +410,14 @@ uint64_t watch_key(struct stack_cx *cx, ref watch)
 	return watch_at(cx, watch)->key;
 }
 
+void watch_read(struct stack_cx *cx, ref watch, uint32_t *mask, uint64_t *data)
+{
+	const struct watch *w = watch_at(cx, watch);
+
+	*mask = w->mask;
+	*data = w->data;
+}
+
 ref watch_set(struct stack_cx *cx, ref watch)
 {
 	return watch_at(cx, watch)->set;

@@ -30,6 +30,9 @@
 
 struct aiocb;
 struct aiocb64;
+struct io_uring;
+struct io_uring_params;
+struct io_uring_probe;
 
 /* The exported wrappers; many have no public header (_chk, __read ...). */
 #define X(group, type, name, params) UTCP_EXPORT type name params;
@@ -43,6 +46,12 @@ enum real_id {
 #undef X
 	    REAL_COUNT
 };
+/* prctl() and seccomp() as system calls (calls_privilege.c). */
+int sandbox_prctl(unsigned long op, unsigned long b, unsigned long c, unsigned long d, unsigned long e);
+long sandbox_seccomp(unsigned int op, unsigned int flags, void *arg);
+/* io_uring_setup() is to fail with ENOSYS (calls_uring.c). */
+bool uring_denied(void);
+
 struct real_calls {
 #define X(group, type, name, params) type(*name) params;
 	SYMBOLS(X)

@@ -367,9 +367,15 @@ static bool by_wrapper(long nr, const long *a, long *r)
 	case SYS_exit_group:
 		process_drain();
 		return false;
+	case SYS_seccomp:
+		*r = sandbox_seccomp((unsigned int)a[0], (unsigned int)a[1], P(void *, 2));
+		return true;
+	case SYS_prctl:
+		*r = sandbox_prctl((unsigned long)a[0], (unsigned long)a[1], (unsigned long)a[2],
+				   (unsigned long)a[3], (unsigned long)a[4]);
+		return true;
 	case SYS_io_uring_setup:
-		/* it reads and writes descriptors where no wrapper sees it */
-		if (!the_stack)
+		if (!uring_denied())
 			return false;
 		errno = ENOSYS;
 		*r = -1;

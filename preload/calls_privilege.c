@@ -11,12 +11,20 @@
  * ends before such a call and starts again after it, with what is left of the
  * rights.
  *
- * Place in the flow: -> evloop.c.
+ * A seccomp filter that forbids what the stack does comes through here, too: seal.c.
+ *
+ * Place in the flow: -> evloop.c, seal.c.
  */
 #include <grp.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
+#include <stdarg.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 #include "preload/calls.h"
+#include "preload/seal.h"
 
 static bool driver_pause(void)
 {
@@ -110,4 +118,55 @@ int unshare(int flags)
 int setns(int fd, int type)
 {
 	return ALONE(REAL(setns)(fd, type));
+}
+
+/* ------------------------------------------------------------ seccomp */
+
+/* Will the filter at p close a sandbox that the stack cannot live in? Programs also probe, with NULL. */
+static bool filter_closes(const struct sock_fprog *p)
+{
+	if (!memory_readable(p, sizeof *p) || !p->len || p->len > BPF_MAXINSNS ||
+	    !memory_readable(p->filter, p->len * sizeof *p->filter))
+		return false; /* the kernel refuses it */
+	return !seccomp_harmless(p);
+}
+
+int sandbox_prctl(unsigned long op, unsigned long b, unsigned long c, unsigned long d, unsigned long e)
+{
+	bool closes = op == PR_SET_SECCOMP &&
+		      (b == SECCOMP_MODE_STRICT ||
+		       (b == SECCOMP_MODE_FILTER && filter_closes((const struct sock_fprog *)c)));
+	int r;
+
+	if (UNLIKELY(closes))
+		seal_begin();
+	r = REAL(prctl)((int)op, b, c, d, e);
+	if (UNLIKELY(closes))
+		seal_end(r == 0);
+	return r;
+}
+
+int prctl(int op, ...)
+{
+	unsigned long a[4];
+	va_list ap;
+
+	va_start(ap, op);
+	for (int i = 0; i < 4; i++)
+		a[i] = va_arg(ap, unsigned long);
+	va_end(ap);
+	return sandbox_prctl((unsigned long)op, a[0], a[1], a[2], a[3]);
+}
+
+long sandbox_seccomp(unsigned int op, unsigned int flags, void *arg)
+{
+	bool closes = op == SECCOMP_SET_MODE_STRICT || (op == SECCOMP_SET_MODE_FILTER && filter_closes(arg));
+	long r;
+
+	if (closes)
+		seal_begin();
+	r = sys.syscall(SYS_seccomp, op, flags, arg);
+	if (closes)
+		seal_end(r >= 0);
+	return r;
 }

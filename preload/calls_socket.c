@@ -3,6 +3,7 @@
  */
 #include <netinet/in.h>
 #include <linux/sockios.h>
+#include <sys/syscall.h>
 
 #include "preload/calls.h"
 #include "preload/fdtable.h"
@@ -20,6 +21,15 @@ int socket(int domain, int type, int protocol)
 	if ((domain == AF_INET || domain == AF_INET6) &&
 	    (type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) == SOCK_STREAM &&
 	    (protocol == 0 || protocol == IPPROTO_TCP)) {
+		if (UNLIKELY(atomic_load(&process.sealed))) {
+			if (the_config.require) {
+				sys.syscall(SYS_close, fd);
+				errno = ENETDOWN;
+				return -1;
+			}
+			fallback_note("the process is in a seccomp sandbox");
+			return fd;
+		}
 		process_init();
 		if (!the_config.off && !atomic_load(&process.finished)) {
 			fd_install_tcp(fd, domain == AF_INET6);

@@ -40,6 +40,7 @@
  * Files: epoll.c            sets, their numbers and lives, fork
  *        epoll_ctl.c        members
  *        epoll_move.c       a socket changes sides (D4)
+ *        epoll_leave.c      the way back: a sandbox
  *        epoll_nest.c       W(E), sets in sets, the bell for those who watch E
  *        epoll_wait.c       harvest and wait
  *

@@ -103,5 +103,7 @@ void set_settle(struct set *s);
 int member_add(struct set *s, int fd, ref d, const struct epoll_event *e);
 struct member *listener_member(const struct set *s, ref d);
 void listener_remove(struct set *s, int fd, ref d);
+/* fd is no member any more; what it was one with. False: it was none. */
+bool member_take(struct set *s, int fd, ref d, uint32_t *events, uint64_t *data);
 
 #endif

@@ -141,6 +141,22 @@ static int stack_remove(struct set *s, int fd, ref d)
 	return 0;
 }
 
+bool member_take(struct set *s, int fd, ref d, uint32_t *events, uint64_t *data)
+{
+	struct stack_cx *cx = netio_enter(the_stack);
+	bool exclusive;
+	ref w = find(cx, s, fd, d, &exclusive);
+
+	if (w) {
+		watch_read(cx, w, events, data);
+		watch_remove(cx, w);
+	}
+	netio_leave(the_stack);
+	if (w)
+		listener_remove(s, fd, d);
+	return w != REF_NONE;
+}
+
 /* Is epfd an epoll descriptor at all? The placeholder's number is open, so the kernel looks at epfd. */
 static int check_set(int epfd, int fd)
 {

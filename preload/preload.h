@@ -49,6 +49,7 @@ struct process_state {
 	_Atomic bool forked;	     /* this fork() child could get no part in its parent's stack */
 	bool child;		     /* the stack was attached by a parent: it tells the counters */
 	_Atomic bool finished;	     /* the exit drain ran: stack descriptors are dead */
+	_Atomic bool sealed;	     /* in a sandbox that lets no stack work (seal.c) */
 	_Atomic uint32_t fork_count; /* fork()s so far: a socket older than the last may be shared */
 };
 extern UTCP_OURS struct process_state process;
@@ -302,6 +303,10 @@ int epoll_before_replace(int fd);
 int epoll_after_replace(int fd, ref d); /* -> watches on the description's core socket, same masks and data */
 /* A listener that was shut down listens again. */
 void epoll_listens_again(ref d);
+/* The other way (seal.c): fd of d leaves our lists; epoll_after_replace(fd, REF_NONE) puts it into the
+ * kernel's sets. Then, no stack member being left: sets are the kernel's alone. */
+void epoll_leave(int fd, ref d);
+void epoll_leave_all(void);
 /* The last number of description d in this process goes: its kernel half leaves our sets. */
 void epoll_description_gone(ref d);
 

@@ -33,7 +33,8 @@ UTCP_EARLY struct process_state process;
 
 bool process_is_vfork_child(void)
 {
-	return process.pid && getpid() != process.pid;
+	return process.pid && !atomic_load_explicit(&process.sealed, memory_order_relaxed) &&
+	       getpid() != process.pid;
 }
 
 /* ------------------------------------------------------------ fork */
@@ -43,6 +44,8 @@ static __thread bool fork_shares __attribute__((tls_model("initial-exec")));
 
 void process_before_fork(void)
 {
+	if (atomic_load(&process.sealed))
+		return;
 	/* from here on a kernel socket that exists may be the child's, too */
 	atomic_fetch_add(&process.fork_count, 1);
 	/* A handler of a signal that is never put off may fork from inside the stack. */
@@ -82,6 +85,8 @@ static void child_lost(void)
 
 void process_child(void)
 {
+	if (atomic_load(&process.sealed))
+		return;
 	process.pid = getpid();
 	spawn_after_fork();
 	async_after_fork();
@@ -228,8 +233,8 @@ void process_drain(void)
 
 	/* A handler of a fatal signal that ends the process from inside the stack holds the lock: leave it.
 	 */
-	if (atomic_load(&process.forked) || thread_marks.depth || process_is_vfork_child() ||
-	    atomic_flag_test_and_set(&done))
+	if (atomic_load(&process.forked) || atomic_load(&process.sealed) || thread_marks.depth ||
+	    process_is_vfork_child() || atomic_flag_test_and_set(&done))
 		return;
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	lib_enter();

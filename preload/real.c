@@ -51,6 +51,11 @@ static bool optional(enum real_id id)
 	case REAL___sigaction:
 	case REAL___select:
 	case REAL_syscall:
+	case REAL_io_uring_queue_init:
+	case REAL_io_uring_queue_init_params:
+	case REAL_io_uring_queue_init_mem:
+	case REAL_io_uring_setup:
+	case REAL_io_uring_get_probe:
 	case REAL_pidfd_spawn:
 	case REAL_pidfd_spawnp:
 		return true;

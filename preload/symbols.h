@@ -172,7 +172,17 @@
 	X(privilege, int, setgroups, (size_t, const gid_t *))                                                \
 	X(privilege, int, initgroups, (const char *, gid_t))                                                 \
 	X(privilege, int, unshare, (int))                                                                    \
-	X(privilege, int, setns, (int, int))
+	X(privilege, int, setns, (int, int))                                                                 \
+	X(privilege, int, prctl, (int, ...))
+
+#define SYMBOLS_URING(X)                                                                                     \
+	X(uring, int, io_uring_queue_init, (unsigned int, struct io_uring *, unsigned int))                  \
+	X(uring, int, io_uring_queue_init_params,                                                            \
+	  (unsigned int, struct io_uring *, struct io_uring_params *))                                       \
+	X(uring, int, io_uring_queue_init_mem,                                                               \
+	  (unsigned int, struct io_uring *, struct io_uring_params *, void *, size_t))                       \
+	X(uring, int, io_uring_setup, (unsigned int, struct io_uring_params *))                              \
+	X(uring, struct io_uring_probe *, io_uring_get_probe, (void))
 
 #define SYMBOLS_AIO(X)                                                                                       \
 	X(aio, int, aio_read, (struct aiocb *))                                                              \
@@ -194,6 +204,7 @@
 	SYMBOLS_STDIO(X)                                                                                     \
 	SYMBOLS_NUMBER(X)                                                                                    \
 	SYMBOLS_PRIVILEGE(X)                                                                                 \
+	SYMBOLS_URING(X)                                                                                     \
 	SYMBOLS_AIO(X)                                                                                       \
 	SYMBOLS_GUARD(X)
 

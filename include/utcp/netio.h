@@ -273,6 +273,8 @@ ref watch_first_of_socket(struct stack_cx *cx, ref sock);
 ref watch_next_of_socket(struct stack_cx *cx, ref watch);
 uint64_t watch_key(struct stack_cx *cx, ref watch);
 ref watch_set(struct stack_cx *cx, ref watch);
+/* Its mask as it is now (a ONESHOT that has fired has none of the SOCK_* bits), and its data. */
+void watch_read(struct stack_cx *cx, ref watch, uint32_t *mask, uint64_t *data);
 ref watch_socket(struct stack_cx *cx, ref watch);
 /*
  * Take up to max ready events in the kernel's order and with its rules (ep_send_events: level-triggered ones

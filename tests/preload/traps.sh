@@ -17,6 +17,7 @@
 #   21 allocators, early code        t21_*                                  35 dup3 over members     f: trap_dup3 both_async
 #                                                                           36 one-shot, no queue    f: resethand trap_pending;
 #                                                                              SIGXFSZ               f: trap_limits (file_size)
+#   37 io_uring                      t37_uring                              38 sandboxes, rights     f: sandbox privilege
 #
 # Counts, bytes, error names and times of a capture are compared, never how long something took.
 set -u
@@ -403,6 +404,20 @@ c_t33_longjmp() {
 	helper=$(counter RxFramesHelper stats)
 	echo "the helper took $helper frames"
 	[ "$helper" -ge 1 ] || fail "nobody takes the frames after siglongjmp() out of a wait"
+}
+
+# ------------------------------------------------------------ io_uring
+
+# It would wait on a placeholder for ever: not to be had, from before the first socket on.
+c_t37_uring() {
+	cat >uring.py <<-'END'
+		import ctypes, errno
+		libc = ctypes.CDLL(None, use_errno=True)
+		print(libc.syscall(425, 8, ctypes.create_string_buffer(256)), errno.errorcode[ctypes.get_errno()])
+		print(libc.io_uring_queue_init(8, ctypes.create_string_buffer(1024), 0), libc.io_uring_get_probe())
+	END
+	same "-1 ENOSYS
+-$(/usr/bin/python3 -c 'import errno; print(errno.ENOSYS)') 0" "$(ours /usr/bin/python3 uring.py)"
 }
 
 # ------------------------------------------------------------ all of them

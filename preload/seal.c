@@ -1,0 +1,144 @@
+/*
+ * seal.c - a process that is about to lock itself into a seccomp sandbox.
+ *
+ * Afterwards one system call too many kills it: no packet can be sent or taken
+ * there. So before the filter closes, every connection goes to pump mode (pump.c),
+ * memberships in epoll sets move into the kernel's sets, and the driver ends. From
+ * then on all numbers are the kernel's, wrappers pass everything on, and what the
+ * process makes anew stays in the kernel, too. At its end it owes nothing: what it
+ * wrote is in the pair, and the keeper sends it.
+ *
+ * Listeners keep their kernel half. Their part in the stack stays with the process
+ * until it ends.
+ *
+ * If the call fails after all, the connections stay in pump mode, new ones go to
+ * the stack again. Without a keeper there is no pump: the connections are out of
+ * reach then, and the log says so.
+ *
+ * Place in the flow: calls_privilege.c (prctl, seccomp) -> here -> pump.c.
+ */
+#include <fcntl.h>
+#include <sys/syscall.h>
+
+#include "preload/fdtable.h"
+#include "preload/pump.h"
+#include "preload/seal.h"
+#include "preload/wait.h"
+
+struct sealing {
+	ref d;
+	int heir; /* -1: not made yet */
+	int error;
+	struct netio_pump pump;
+};
+
+/* One number of the connection. */
+static void number_seal(int fd, void *arg)
+{
+	struct sealing *s = arg;
+	int cloexec = sys.fcntl(fd, F_GETFD);
+
+	if (cloexec < 0)
+		return;
+	epoll_leave(fd, s->d);
+	if (sys.dup3(s->pump.heir, fd, cloexec & FD_CLOEXEC ? O_CLOEXEC : 0) < 0)
+		s->error = -errno;
+	epoll_after_replace(fd, REF_NONE);
+	fd_closing(fd);
+}
+
+static int stream_seal(int fd, ref d)
+{
+	struct sealing s = {.d = d};
+	int err = netio_pump(the_stack, description_of(d)->cookie, false, &s.pump);
+
+	if (err)
+		return err;
+	pump_options(fd, s.pump.heir);
+	fd_each_of(d, number_seal, &s);
+	netio_pump_start(&s.pump);
+	sys.syscall(SYS_close, s.pump.heir);
+	return s.error;
+}
+
+static void listener_seal(int fd, void *arg)
+{
+	ref d = (ref)(uintptr_t)arg;
+
+	epoll_leave(fd, d);
+	epoll_after_replace(fd, REF_NONE);
+	fd_forget(fd); /* our part in it stays */
+}
+
+static int numbers_seal(void)
+{
+	int last = fd_highest(), err = 0;
+
+	for (int fd = 0; fd <= last; fd++) {
+		enum fd_kind kind = fd_kind(fd);
+		ref d = kind == FD_STREAM || kind == FD_LISTENER ? fd_hold(fd) : REF_NONE;
+		int r = 0;
+
+		if (!d)
+			continue;
+		if (kind == FD_STREAM)
+			r = stream_seal(fd, d);
+		else
+			fd_each_of(d, listener_seal, (void *)(uintptr_t)d);
+		if (kind == FD_LISTENER && local_of(d)->kernel_fd >= 0) {
+			int half = local_of(d)->kernel_fd;
+
+			local_of(d)->kernel_fd = -1;
+			netio_unprotect_close(half);
+		}
+		if (kind == FD_STREAM)
+			fd_release(d);
+		err = err ? err : r;
+	}
+	return err;
+}
+
+static void number_forget(int fd)
+{
+	enum fd_kind kind = fd_kind(fd);
+
+	if (kind == FD_TCP || kind == FD_EPOLL || kind == FD_LOST)
+		fd_forget(fd);
+}
+
+void seal_begin(void)
+{
+	int err = 0;
+
+	if (!the_stack || thread_marks.depth || process_is_vfork_child() || atomic_load(&process.finished))
+		return;
+	lib_enter();
+	netio_before_exec(the_stack, false); /* a keeper */
+	if (fd_highest() >= 0)
+		err = numbers_seal();
+	if (err)
+		log_line("a connection of a process that enters a seccomp sandbox is out of its reach: there "
+			 "is no "
+			 "keeper, or too many files are open");
+	epoll_leave_all();
+	netio_pause_driver(the_stack);
+	lib_leave();
+}
+
+/* No system call here: they may be forbidden. */
+void seal_end(bool worked)
+{
+	if (!worked) {
+		if (the_stack && !thread_marks.depth && !process_is_vfork_child() &&
+		    !atomic_load(&process.finished)) {
+			lib_enter();
+			netio_start_driver(the_stack);
+			lib_leave();
+		}
+		return;
+	}
+	atomic_store(&process.sealed, true);
+	atomic_store(&process.finished, true);
+	for (int fd = 0; fd <= fd_highest(); fd++)
+		number_forget(fd);
+}
