@@ -181,7 +181,8 @@ static int64_t tcb_queue(struct stack_cx *cx, struct tcb *t, const struct iovec 
 	uint64_t wanted = iov_length(iov, iovcnt), room = send_room(t);
 	if (!wanted)
 		return 0;
-	uint64_t taken = room ? buffer_append(cx, &t->sndbuf, pool_ref(cx, t), iov, iovcnt, 0, MIN_OF(room, wanted)) : 0;
+	uint64_t taken =
+	    room ? buffer_append(cx, &t->sndbuf, pool_ref(cx, t), iov, iovcnt, 0, MIN_OF(room, wanted)) : 0;
 	if (taken < wanted)
 		t->nospace = true;
 	if (taken < MIN_OF(room, wanted))

@@ -122,7 +122,7 @@ static int cx_tx(struct stack_cx *cx, const struct frame_tx *f)
 
 /* ------------------------------------------------------------ enter, drive, leave */
 
-static void read_clock(struct netio *n)
+void read_clock(struct netio *n)
 {
 	struct region_head *h = n->region.head;
 	nsec now = netio_now();
@@ -161,9 +161,9 @@ void device_failed(struct netio *n, int err)
 		return;
 	__atomic_store_n(&n->failure, err, __ATOMIC_RELAXED);
 	n->dev.ops->close(&n->dev);
-	report(err == -ENOTRECOVERABLE
-		   ? "a process died inside the stack and left it inconsistent; the stack is stopped"
-		   : "device %s is gone; connections on it will time out",
+	report(err == -ENOTRECOVERABLE ? "a process died inside the stack, which is beyond repair and "
+					 "stopped; start its programs again"
+				       : "device %s is gone; connections on it will time out",
 	       n->device_name);
 }
 
@@ -278,6 +278,15 @@ static void timer_settle(struct netio *n, nsec deadline)
 	RAW4(SYS_timerfd_settime, n->timer_fd, TFD_TIMER_ABSTIME, &t, NULL);
 }
 
+void drive_settle(struct netio *n, struct stack_cx *cx)
+{
+	stack_flush(cx);
+	ready_deliver(n, cx);
+	if (n->recheck_count)
+		evset_run_rechecks(n, cx);
+	timer_settle(n, stack_deadline(cx));
+}
+
 void netio_leave(struct netio *n)
 {
 	struct stack_cx *cx = &n->cx;
@@ -288,11 +297,9 @@ void netio_leave(struct netio *n)
 	 * another. */
 	if (n->left)
 		receive_rest(n, cx);
-	stack_flush(cx);
-	ready_deliver(n, cx);
-	if (n->recheck_count)
-		evset_run_rechecks(n, cx);
-	timer_settle(n, stack_deadline(cx));
+	drive_settle(n, cx);
+	if (__builtin_expect(n->region.head->making, 0))
+		n->region.head->making = REF_NONE;
 	ring_collect(n, &rings);
 	wake_driver = n->wake_driver;
 	n->wake_driver = false;
@@ -667,6 +674,8 @@ void netio_counters(struct netio *n, struct netio_counters *out)
 	    .tx_frames = n->count.tx_frames,
 	    .tx_errors = n->count.tx_errors,
 	    .capture_drops = n->capture ? capture_drops(n->capture) : 0,
+	    .owner_deaths = n->region.head->recovered,
+	    .owner_resets = n->region.head->resets,
 	};
 	lock_release(n);
 	*out = c;

@@ -29,9 +29,11 @@ struct region_head {
 	uint64_t limit;	    /* usable bytes of the stack */
 	uint64_t reserved;  /* bytes of address space that every process maps */
 	uint64_t recovered; /* how often an owner died inside */
-	uint32_t broken;    /* one of them left it inconsistent: no process works on it any more */
+	uint64_t resets;    /* connections that died with them */
+	uint32_t broken;    /* beyond repair (recover.c): no process works on it any more */
 	nsec armed;	    /* what the timerfd is set to; NSEC_NEVER: off */
 	ref procs;	    /* attached processes (procs.c), the keeper not among them */
+	ref making; /* a process slot of which nobody knows yet but who made it, in this hold of the lock */
 	uint32_t proc_count;
 	uint32_t drivers; /* processes with a driver thread */
 	ref keeper;	  /* the keeper's process slot while it pumps (pump.c) */
@@ -169,6 +171,20 @@ struct netio {
 	bool left;	/* the last burst ended at its limit: frames may be queued that no sleeper knows of */
 };
 
+/*
+ * recover.c: the previous holder of the lock died inside; the caller holds it now. Afterwards the region is
+ * in order, and whoever may have missed a wake-up has been rung; or it is beyond repair, and marked so.
+ */
+void region_recover(struct netio *n);
+/* Its parts: sets and watches from their records, then processes and their holds, then what nobody holds. */
+void ready_rebuild(struct netio *n, struct stack_cx *cx);
+void procs_rebuild(struct netio *n, struct stack_cx *cx);
+void ready_rewake(struct netio *n, struct stack_cx *cx);
+void evset_sleepers_add(struct stack_cx *cx, ref set, uint32_t sleepers);
+/* NULL, or a static text that names what is broken in sets, watches, processes and holds. */
+const char *ready_verify(struct stack_cx *cx);
+const char *procs_verify(struct netio *n, struct stack_cx *cx);
+
 /* ready.c: hand the core's edges to the watchers; lock held. */
 void ready_deliver(struct netio *n, struct stack_cx *cx);
 /* ready.c: evset bookkeeping for wait.c; lock held. */
@@ -225,6 +241,7 @@ struct proc {
 	uint32_t waiters; /* its part of region_head.waiters */
 	int32_t pid;
 	bool driver; /* counted in region_head.drivers */
+	bool whole;  /* made, and not being freed */
 };
 _Static_assert(sizeof(struct proc) <= 64, "struct proc outgrew its pool class");
 
@@ -314,6 +331,10 @@ void driver_unpark(struct netio *n);
 void driver_forget(struct netio *n);
 
 /* ------------------------------------------------------------------ drive.c */
+/* The clock into n->cx, and the region's limit. */
+void read_clock(struct netio *n);
+/* What a drive leaves to be sent, told and set, but for the rings. */
+void drive_settle(struct netio *n, struct stack_cx *cx);
 void device_failed(struct netio *n, int err);
 /* netio_enter() unless somebody is inside. */
 bool netio_try_enter(struct netio *n);

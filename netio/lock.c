@@ -3,9 +3,8 @@
  *
  * A process-shared, robust mutex with priority inheritance in the region's
  * head. It is held for microseconds and never across a blocking call. Robust:
- * when a holder dies the next one gets EOWNERDEAD, checks the invariants and
- * goes on; a stack that does not pass is marked failed, its device is let go,
- * and every wait ends in time-outs rather than in wrong data.
+ * when a holder dies the next one gets EOWNERDEAD, puts the region in order
+ * (recover.c) and goes on.
  *
  * Place in the flow: netio_enter() / netio_leave() in drive.c.
  */
@@ -40,19 +39,6 @@ int lock_init(struct region_head *h)
 	return -err;
 }
 
-/* The previous holder died inside. */
-static void recover(struct netio *n)
-{
-	const char *broken;
-
-	pthread_mutex_consistent(&n->region.head->lock);
-	n->region.head->recovered++;
-	n->cx.limit = n->region.head->limit;
-	broken = stack_verify(&n->cx);
-	if (broken)
-		n->region.head->broken = 1; /* every process sees it when it enters (drive.c) */
-}
-
 void lock_acquire(struct netio *n)
 {
 	pthread_mutex_t *m = &n->region.head->lock;
@@ -64,16 +50,16 @@ void lock_acquire(struct netio *n)
 	}
 	if (r == EBUSY)
 		r = pthread_mutex_lock(m);
-	if (r == EOWNERDEAD)
-		recover(n);
+	if (__builtin_expect(r == EOWNERDEAD, 0))
+		region_recover(n);
 }
 
 bool lock_try(struct netio *n)
 {
 	int r = pthread_mutex_trylock(&n->region.head->lock);
 
-	if (r == EOWNERDEAD)
-		recover(n);
+	if (__builtin_expect(r == EOWNERDEAD, 0))
+		region_recover(n);
 	return r == 0 || r == EOWNERDEAD;
 }
 

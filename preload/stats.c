@@ -77,6 +77,8 @@ static void stats_write(const char *path, const struct account *a)
 	line_write(fd, "Blocks", a->io.blocks);
 	line_write(fd, "SpuriousWakeups", a->io.spurious);
 	line_write(fd, "CaptureDrops", a->io.capture_drops);
+	line_write(fd, "OwnerDeaths", a->io.owner_deaths);
+	line_write(fd, "OwnerResets", a->io.owner_resets);
 	line_write(fd, "RegionBytes", a->region_bytes);
 	line_write(fd, "BufferBytes", a->buffer_bytes);
 	sys.syscall(SYS_close, fd);

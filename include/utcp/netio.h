@@ -384,6 +384,8 @@ struct netio_counters {
 	uint64_t rx_stolen;	    /* by the helper while an application thread waited for them */
 	uint64_t drives, helper_wakeups, bells, blocks, spurious;
 	uint64_t rx_bytes, tx_bytes, tx_frames, tx_errors, capture_drops;
+	uint64_t owner_deaths,
+	    owner_resets; /* of the stack: processes killed inside it, connections lost by that */
 };
 void netio_counters(struct netio *n, struct netio_counters *out);
 

@@ -374,10 +374,10 @@ uint64_t stack_region_bytes(struct stack_cx *cx);
 uint64_t sock_region_bytes(struct stack_cx *cx, ref s);
 
 /*
- * The holder of the lock was killed inside the stack, at any instruction. Build every table, list, queue, heap,
- * free list and account anew from the records of the single connections, and reset the connection that was
- * being changed: a RST to its peer, ECONNRESET to who has it. The records' own indices are checked
- * before they are followed. Afterwards stack_verify() holds, no edge is lost that has not been taken, and
+ * The holder of the lock was killed inside the stack, at any instruction. Build every table, list, queue,
+ * heap, free list and account anew from the records of the single connections, and reset the connection that
+ * was being changed: a RST to its peer, ECONNRESET to who has it. The records' own indices are checked before
+ * they are followed. Afterwards stack_verify() holds, no edge is lost that has not been taken, and
  * stack_flush() sends the resets. It may be killed itself: then it is called again.
  * 0, or -ENOTRECOVERABLE: not even the root is in order.
  */
