@@ -30,8 +30,10 @@ enum how { CORE, CORE_BOOL, HINT, CONST, KERNEL, SPECIAL };
 struct option {
 	int level, name;
 	enum how how;
-	int arg; /* CORE: enum sock_option; HINT and CONST: the value of an untouched socket */
+	int arg; /* CORE: enum sock_option; HINT, CONST and KERNEL: the value of an untouched socket */
 	const char *text;
+	/* KERNEL: an untouched socket's answer is no int, but */
+	enum { AN_INT, NOTHING, TWO_WORDS, SET_ONLY } answer;
 };
 
 /* Options that glibc 2.36 has no name for. */
@@ -42,21 +44,26 @@ struct option {
 #define OPT_TCP_TX_DELAY       37
 #define OPT_IPV6_MULTICAST_ALL 29
 
+/* KERNEL options that getsockopt() does not answer with an int. */
+#define NO_INT(level, o, answer)                                                                             \
+	{                                                                                                    \
+		level, o, KERNEL, 0, #o, answer                                                              \
+	}
 #define SO(o, how, arg)                                                                                      \
 	{                                                                                                    \
-		SOL_SOCKET, SO_##o, how, arg, "SO_" #o                                                       \
+		SOL_SOCKET, SO_##o, how, arg, "SO_" #o, AN_INT                                               \
 	}
 #define TCP(o, how, arg)                                                                                     \
 	{                                                                                                    \
-		IPPROTO_TCP, TCP_##o, how, arg, "TCP_" #o                                                    \
+		IPPROTO_TCP, TCP_##o, how, arg, "TCP_" #o, AN_INT                                            \
 	}
 #define IPV4(o, how, arg)                                                                                    \
 	{                                                                                                    \
-		IPPROTO_IP, IP_##o, how, arg, "IP_" #o                                                       \
+		IPPROTO_IP, IP_##o, how, arg, "IP_" #o, AN_INT                                               \
 	}
 #define IPV6(o, how, arg)                                                                                    \
 	{                                                                                                    \
-		IPPROTO_IPV6, IPV6_##o, how, arg, "IPV6_" #o                                                 \
+		IPPROTO_IPV6, IPV6_##o, how, arg, "IPV6_" #o, AN_INT                                         \
 	}
 
 /* Rows 0..OPTION_ROWS_MAX-3 are bits of fd_options(): what can be set before the decision comes first. */
@@ -80,15 +87,15 @@ static const struct option table[] = {
     SO(DEBUG, HINT, 0),
     SO(INCOMING_CPU, HINT, -1),
     SO(DONTROUTE, KERNEL, 0),
-    SO(BINDTODEVICE, KERNEL, 0),
-    SO(ATTACH_FILTER, KERNEL, 0),
-    SO(ATTACH_BPF, KERNEL, 0),
+    NO_INT(SOL_SOCKET, SO_BINDTODEVICE, NOTHING),
+    NO_INT(SOL_SOCKET, SO_ATTACH_FILTER, NOTHING),
+    NO_INT(SOL_SOCKET, SO_ATTACH_BPF, SET_ONLY),
     SO(ZEROCOPY, KERNEL, 0),
     SO(TIMESTAMP, KERNEL, 0),
     SO(TIMESTAMPNS, KERNEL, 0),
-    SO(TIMESTAMPING, KERNEL, 0),
-    SO(MAX_PACING_RATE, KERNEL, -1),
-    SO(TXTIME, KERNEL, 0),
+    NO_INT(SOL_SOCKET, SO_TIMESTAMPING, TWO_WORDS),
+    {SOL_SOCKET, SO_MAX_PACING_RATE, KERNEL, -1, "SO_MAX_PACING_RATE", TWO_WORDS},
+    NO_INT(SOL_SOCKET, SO_TXTIME, TWO_WORDS),
     SO(PEEK_OFF, KERNEL, -1),
     TCP(NODELAY, CORE_BOOL, SOCK_OPT_NODELAY),
     TCP(MAXSEG, CORE, SOCK_OPT_MAXSEG),
@@ -104,20 +111,20 @@ static const struct option table[] = {
     TCP(USER_TIMEOUT, CORE, SOCK_OPT_USER_TIMEOUT),
     TCP(NOTSENT_LOWAT, CORE, SOCK_OPT_NOTSENT_LOWAT),
     TCP(CONGESTION, SPECIAL, 0),
-    TCP(MD5SIG, KERNEL, 0),
+    NO_INT(IPPROTO_TCP, TCP_MD5SIG, SET_ONLY),
     TCP(REPAIR, KERNEL, 0),
     TCP(FASTOPEN, KERNEL, 0),
     TCP(FASTOPEN_CONNECT, KERNEL, 0),
     TCP(SAVE_SYN, KERNEL, 0),
-    TCP(ULP, KERNEL, 0),
+    NO_INT(IPPROTO_TCP, TCP_ULP, NOTHING),
     TCP(INQ, KERNEL, 0),
     TCP(THIN_LINEAR_TIMEOUTS, KERNEL, 0),
-    {IPPROTO_TCP, OPT_TCP_TX_DELAY, KERNEL, 0, "TCP_TX_DELAY"},
+    {IPPROTO_TCP, OPT_TCP_TX_DELAY, KERNEL, 0, "TCP_TX_DELAY", AN_INT},
     IPV4(TOS, CORE, SOCK_OPT_TOS),
     IPV4(TTL, CORE, SOCK_OPT_TTL),
     IPV4(MTU_DISCOVER, HINT, IP_PMTUDISC_WANT),
     IPV4(RECVERR, KERNEL, 0),
-    IPV4(OPTIONS, KERNEL, 0),
+    NO_INT(IPPROTO_IP, IP_OPTIONS, NOTHING),
     IPV4(MINTTL, KERNEL, 0),
     IPV6(V6ONLY, SPECIAL, 0),
     IPV6(UNICAST_HOPS, HINT, 64),
@@ -128,7 +135,7 @@ static const struct option table[] = {
     [CARRIED_ROWS] = IPV4(FREEBIND, CONST, 0),
     IPV4(BIND_ADDRESS_NO_PORT, CONST, 0),
     IPV4(MTU, SPECIAL, 0),
-    {IPPROTO_IP, OPT_IP_PROTOCOL, CONST, IPPROTO_TCP, "IP_PROTOCOL"},
+    {IPPROTO_IP, OPT_IP_PROTOCOL, CONST, IPPROTO_TCP, "IP_PROTOCOL", AN_INT},
     IPV6(MTU_DISCOVER, CONST, IPV6_PMTUDISC_WANT),
     IPV6(AUTOFLOWLABEL, CONST, 1),
     SO(TYPE, CONST, SOCK_STREAM),
@@ -545,6 +552,28 @@ static int get_listener(int fd, struct description *p, int level, int name, void
 	return 0;
 }
 
+/* Never set on a stack socket: the default is the truth. */
+static int get_kernel(const struct option *o, void *value, socklen_t *len)
+{
+	int words[2] = {o->arg, o->arg};
+
+	switch (o->answer) {
+	case NOTHING:
+		*len = 0;
+		return 0;
+	case SET_ONLY:
+		return -ENOPROTOOPT;
+	case TWO_WORDS:
+		/* a pacing rate is a long, or an int where no long fits */
+		if (o->name == SO_MAX_PACING_RATE && *len < sizeof words)
+			break;
+		return copy_out(words, sizeof words, value, len);
+	case AN_INT:
+		break;
+	}
+	return copy_out_int(o->level, o->arg, value, len);
+}
+
 int socket_get_option(int fd, ref d, int level, int name, void *value, socklen_t *len)
 {
 	struct description *p = description_of(d);
@@ -571,9 +600,10 @@ int socket_get_option(int fd, ref d, int level, int name, void *value, socklen_t
 		v = p->hints_set & 1ull << hint_slot(row) ? p->hints[hint_slot(row)] : o->arg;
 		break;
 	case CONST:
-	case KERNEL: /* never set on a stack socket: the default is the truth */
 		v = o->arg;
 		break;
+	case KERNEL:
+		return get_kernel(o, value, len);
 	case SPECIAL:
 		return get_special(fd, p, o, value, len);
 	}
