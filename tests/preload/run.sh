@@ -52,7 +52,7 @@ inside() {
 }
 # Over loopback the others find their peers in processes beside them, on the same stack.
 beside="UTCP_DEV=none UTCP_LOOPBACK=stack UTCP_REQUIRE=1"
-env $beside LD_PRELOAD="${UTCP_RUNTIME:+$UTCP_RUNTIME }$lib" "$tmp/both_peer" 127.0.0.1 127.0.0.1 "$tmp/l.ctl" >"$tmp/peer.log" 2>&1 &
+env $beside LD_PRELOAD="${UTCP_RUNTIME:+$UTCP_RUNTIME }$lib" "$tmp/both_peer" 127.0.0.1 127.0.0.1 "$tmp/b.ctl" >"$tmp/peer.log" 2>&1 &
 pids="$pids $!"
 mkfifo "$tmp/alive" && exec 3<>"$tmp/alive" # peer ends with its input
 env $beside LD_PRELOAD="${UTCP_RUNTIME:+$UTCP_RUNTIME }$lib" "$tmp/peer" 7002 <"$tmp/alive" >"$tmp/peer.out2" &
@@ -60,7 +60,7 @@ pids="$pids $!"
 "$tmp/peer" 7000 <"$tmp/alive" >"$tmp/peer.out" &
 pids="$pids $!"
 while [ ! -s "$tmp/peer.out" ]; do sleep 0.05; done
-while [ ! -S "$tmp/k.ctl" ] || [ ! -S "$tmp/s.ctl" ]; do sleep 0.05; done
+while [ ! -S "$tmp/k.ctl" ] || [ ! -S "$tmp/s.ctl" ] || [ ! -S "$tmp/b.ctl" ]; do sleep 0.05; done
 
 if [ $# = 0 ]; then
 	for f in "$here"/*.c; do
@@ -95,9 +95,9 @@ for t in "$@"; do
 		loopback)
 			# With little address space it cannot enter a stack that others made bigger; no keeper, no pump.
 			case $t in trap_limits | sandbox) continue ;; esac
-			port=7001
-			peer=$(inside "$t") || port=7002
-			env TEST_OWN=127.0.0.1 TEST_PEER=127.0.0.1 TEST_CONTROL="$tmp/l.ctl" \
+			port=7001 control=$tmp/l.ctl # the peer inside makes that one anew each time
+			peer=$(inside "$t") || port=7002 control=$tmp/b.ctl
+			env TEST_OWN=127.0.0.1 TEST_PEER=127.0.0.1 TEST_CONTROL="$control" \
 				UTCP_DEV=none UTCP_LOOPBACK=stack UTCP_REQUIRE=1 PEER_ADDR=127.0.0.1 PEER_PORT=$port $with \
 				timeout -k 2 "${SECONDS_EACH:-20}" env LD_PRELOAD="${UTCP_RUNTIME:+$UTCP_RUNTIME }$lib $peer" "$tmp/$t" >"$tmp/$t.$leg" 2>&1
 			;;
