@@ -374,6 +374,13 @@ static bool by_wrapper(long nr, const long *a, long *r)
 		*r = sandbox_prctl((unsigned long)a[0], (unsigned long)a[1], (unsigned long)a[2],
 				   (unsigned long)a[3], (unsigned long)a[4]);
 		return true;
+	case SYS_clone:
+	case SYS_clone3:
+#ifdef SYS_fork
+	case SYS_fork:
+	case SYS_vfork:
+#endif
+		return process.pid && !atomic_load(&process.sealed) && clone_by_syscall(nr, a, r);
 	case SYS_io_uring_setup:
 		if (!uring_denied())
 			return false;

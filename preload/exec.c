@@ -226,6 +226,7 @@ struct heir {
 	struct stack_cx *cx;
 	uint64_t cookie;
 	int fd;
+	bool matched;
 };
 
 static void hold_match(ref object, ref hold, void *arg)
@@ -233,8 +234,24 @@ static void hold_match(ref object, ref hold, void *arg)
 	struct heir *h = arg;
 	struct description *p = description_at(h->cx, object);
 
-	if (p->cookie && p->cookie == h->cookie && description_adopt(object, hold))
+	if (p->cookie && p->cookie == h->cookie && description_adopt(object, hold)) {
 		fd_install(h->fd, p->kind, object);
+		h->matched = true;
+	}
+}
+
+/*
+ * Not ours by a hold: more than a child of vfork() can name, or made by another
+ * thread while posix_spawn() was on its way. It is all the same, if anybody has it still.
+ */
+static void object_match(struct heir *h)
+{
+	ref d = netio_object_of(the_stack, h->cx, h->cookie);
+
+	if (!d || !description_take(h->cx, d))
+		return;
+	if (!fd_install(h->fd, description_at(h->cx, d)->kind, d))
+		fd_release(d); /* not the last reference: the lock is ours */
 }
 
 /* A hold of the old image without a descriptor now. */
@@ -283,7 +300,10 @@ static void numbers_probe(struct heir *h, int last)
 			continue;
 		misses = 0;
 		h->fd = fd;
+		h->matched = false;
 		netio_each_hold(the_stack, h->cx, hold_match, h);
+		if (!h->matched)
+			object_match(h);
 	}
 }
 

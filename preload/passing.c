@@ -58,9 +58,9 @@ bool passing_concerns(const struct msghdr *m)
 {
 	size_t count;
 
-	if (fd_beyond(0) || !m || !memory_readable(m, sizeof *m) || !m->msg_control ||
-	    m->msg_controllen < CMSG_LEN(sizeof(int)) || thread_marks.depth || process_is_vfork_child() ||
-	    !memory_readable(m->msg_control, m->msg_controllen))
+	if (fd_beyond(0) || atomic_load(&process.sealed) || !m || !memory_readable(m, sizeof *m) ||
+	    !m->msg_control || m->msg_controllen < CMSG_LEN(sizeof(int)) || thread_marks.depth ||
+	    process_is_vfork_child() || !memory_readable(m->msg_control, m->msg_controllen))
 		return false;
 	for (const struct cmsghdr *c = control_next(m, NULL); c; c = control_next(m, c)) {
 		const int *fd = rights_of(c, &count);
@@ -241,7 +241,8 @@ void passing_received(const struct msghdr *m, int flags)
 	int saved_errno = errno;
 	size_t count;
 
-	if (thread_marks.depth || process_is_vfork_child() || netio_internal_thread())
+	if (thread_marks.depth || atomic_load(&process.sealed) || process_is_vfork_child() ||
+	    netio_internal_thread())
 		return;
 	for (const struct cmsghdr *c = control_next(m, NULL); c; c = control_next(m, c)) {
 		const int *fd = rights_of(c, &count);

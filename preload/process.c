@@ -44,12 +44,17 @@ static __thread bool fork_shares __attribute__((tls_model("initial-exec")));
 
 void process_before_fork(void)
 {
+	process_before_clone(true);
+}
+
+void process_before_clone(bool shares)
+{
 	if (atomic_load(&process.sealed))
 		return;
 	/* from here on a kernel socket that exists may be the child's, too */
 	atomic_fetch_add(&process.fork_count, 1);
 	/* A handler of a signal that is never put off may fork from inside the stack. */
-	fork_shares = the_stack && !thread_marks.depth && !process_is_vfork_child();
+	fork_shares = shares && the_stack && !thread_marks.depth && !process_is_vfork_child();
 	if (!fork_shares)
 		return;
 	lib_enter();
@@ -104,6 +109,13 @@ void process_child(void)
 	placeholder_after_fork();
 	if (fork_shares)
 		lib_leave();
+	fork_shares = false;
+}
+
+void process_child_of_strangers(void)
+{
+	atomic_store(&process.forked, true);
+	atomic_store(&process.finished, true);
 	fork_shares = false;
 }
 

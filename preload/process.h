@@ -16,8 +16,13 @@ void stack_adopt(struct netio *n);
 void process_hooks(void);
 /* Around fork(): the child gets its part in the stack (process.c). */
 void process_before_fork(void);
+void process_before_clone(bool shares); /* false: the child can have no part */
 void process_parent(void);
 void process_child(void);
+/* In a child that has our descriptors, not copies of them, and a copy of our memory. */
+void process_child_of_strangers(void);
+/* calls_clone.c: a child made by syscall(). True: done, *r is what it returns. */
+bool clone_by_syscall(long nr, const long *a, long *r);
 /* Deliver what was accepted for sending, bounded by UTCP_EXIT_DRAIN; then tell the counters. Once. */
 void process_drain(void);
 

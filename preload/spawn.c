@@ -403,8 +403,8 @@ void spawn_begin(struct spawn_plan *p, const char *path, bool search,
 	memset(p, 0, offsetof(struct spawn_plan, exec));
 	p->exec.pages = NULL;
 	p->line.fd = -1;
-	if (fd_highest() < 0 || atomic_load(&process.finished) || thread_marks.depth ||
-	    process_is_vfork_child())
+	if (fd_highest() < 0 || atomic_load(&process.finished) || atomic_load(&process.sealed) ||
+	    thread_marks.depth || process_is_vfork_child())
 		return;
 	lib_enter();
 	if (!*actions || layout_known()) {

@@ -105,6 +105,7 @@
 	X(process, int, execle, (const char *, const char *, ...))                                           \
 	X(process, int, fexecve, (int, char *const[], char *const[]))                                        \
 	X(process, int, execveat, (int, const char *, char *const[], char *const[], int))                    \
+	X(process, int, clone, (int (*)(void *), void *, int, void *, ...))                                  \
 	X(process, pid_t, _Fork, (void))                                                                     \
 	X(process, void, _exit, (int))                                                                       \
 	X(process, void, _Exit, (int))

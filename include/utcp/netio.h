@@ -117,7 +117,7 @@ void netio_exec_failed(struct netio *n);
  * Takes no lock: the lock would be the parent's. A life line that stays open
  * over the exec, or a negative errno.
  */
-#define VFORK_COOKIES_MAX 32
+#define VFORK_COOKIES_MAX 512
 bool netio_is_life_line(const struct netio *n, int fd);
 int netio_vfork_line(struct netio *n, const uint64_t *cookie, uint32_t count);
 int netio_rejoin(int line, struct netio **out);

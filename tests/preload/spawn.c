@@ -380,6 +380,37 @@ static void vforked(void)
 	close(ask);
 }
 
+/* vfork() with more connections than fit into a message to the keeper. */
+static void vforked_with_many(void)
+{
+	int ask[3], c[3], copies[600], n = 0;
+	char number[16], *argv[] = {self, "say", number, NULL};
+	pid_t p;
+
+	for (int i = 0; i < 3; i++)
+		c[i] = called("e", &ask[i]);
+	while (n < 600)
+		copies[n++] = socket(AF_INET, SOCK_STREAM, 0);
+	snprintf(number, sizeof number, "%d", dup2(c[2], 1022));
+	close(c[2]);
+	fflush(stdout);
+	p = vfork();
+	if (!p) {
+		execv(self, argv);
+		_exit(9);
+	}
+	ended("vforked with many", p);
+	while (n > 0)
+		close(copies[--n]);
+	close(1022);
+	for (int i = 0; i < 3; i++) {
+		if (i < 2)
+			close(c[i]);
+		peer_sees("with many", ask[i], 3000);
+		close(ask[i]);
+	}
+}
+
 static void daemonised(void)
 {
 	int ask, c = called("e", &ask);
@@ -461,6 +492,7 @@ int main(int argc, char **argv)
 	many_numbers();
 	commands();
 	vforked();
+	vforked_with_many();
 	daemonised();
 	on_a_terminal();
 	return 0;
