@@ -449,6 +449,8 @@ static int build(struct netio *n, struct netio_config *c, char *why, size_t why_
 		err = timer_open(n, why, why_len);
 	if (!err)
 		err = post_open(n, why, why_len);
+	if (!err)
+		network_begin(n);
 	if (!err && c->pcap_path[0])
 		err = capture_open(c, &n->capture, why, why_len);
 	if (!err)

@@ -36,6 +36,7 @@ struct region_head {
 	ref making; /* a process slot of which nobody knows yet but who made it, in this hold of the lock */
 	uint32_t proc_count;
 	uint32_t drivers; /* processes with a driver thread */
+	uint64_t network; /* SO_NETNS_COOKIE of the namespace that the stack is in; 0: unknown */
 	ref keeper;	  /* the keeper's process slot while it pumps (pump.c) */
 	ref passages;	  /* a process slot without a process: what is on its way (passage.c) */
 
@@ -282,6 +283,7 @@ enum {
 	MESSAGE_REFUSE,
 	MESSAGE_SPAWN,
 	MESSAGE_PUMP,
+	MESSAGE_SOCKET,
 	MESSAGE_PASS,
 	MESSAGE_CLAIM,
 	MESSAGE_TAKEN
@@ -323,6 +325,16 @@ socklen_t rendezvous_name(const struct netio_config *c, struct sockaddr_un *sun)
 bool rendezvous_trusts(int fd);
 uint64_t rendezvous_fingerprint(const struct netio_config *c);
 bool keeper_possible(void);
+
+/* ------------------------------------------------------------------ network.c */
+/* The stack is in the namespace of n->post_fd. */
+void network_begin(struct netio *n);
+/* A datagram socket in it, if need be from the keeper: not with the lock. Or a negative errno. */
+int network_socket(struct netio *n);
+/* The keeper answers such a request; takes `to` over. */
+void network_answer(struct netio *n, int to);
+/* An attachment with a life line: is n->post_fd in the right one? */
+void network_join(struct netio *n);
 
 /* ------------------------------------------------------------------ driver (evloop.c) */
 bool netio_in_driver(void); /* the calling thread is a driver thread */

@@ -23,6 +23,7 @@
  *           ATTACH back, or REFUSE, or we hang up and leave the name to it
  *   SPAWN   from a child of vfork(), with the cookies of its sockets: a slot for it,
  *           with holds for those that are ours
+ *   SOCKET  wanted: a socket of the stack's network namespace (network.c)
  *   PUMP    a connection for a program without hooks (pump.c)
  *   PASS, CLAIM, TAKEN  descriptors on their way to another process (passage.c)
  *   JOIN    a new image of the process (exec): it gets an ATTACH back
@@ -390,6 +391,7 @@ int netio_join(int line, const struct attach_message *m, const int fd[ATTACH_FDS
 		netio_detach(n);
 		return err;
 	}
+	network_join(n);
 	raw_close(line);
 	n->joined = true;
 	n->fingerprint = m->fingerprint;
@@ -536,6 +538,8 @@ static void line_read(struct keeper *k, struct line *l)
 	while ((r = message_receive(l->fd, &m, sizeof m, fds)) > 0) {
 		if (r == sizeof m.word && m.word[0] == MESSAGE_ADD && fds[0] >= 0 && l->proc)
 			line_open(k, fds[0], m.word[1]);
+		else if (r == sizeof m.word && m.word[0] == MESSAGE_SOCKET && fds[0] >= 0 && l->proc)
+			network_answer(k->n, fds[0]);
 		else if (r == sizeof m.word && m.word[0] == MESSAGE_JOIN && l->proc)
 			line_answer(k, l);
 		else if (r == sizeof m.enter && m.enter.type == MESSAGE_ENTER && !l->proc)

@@ -92,12 +92,12 @@ static int member_add(int epfd, int fd, uint32_t events, uint64_t tag)
 	return (int)RAW4(SYS_epoll_ctl, epfd, EPOLL_CTL_ADD, fd, &e);
 }
 
-/* A datagram socket with an address that the kernel chose (unix(7): autobind); the address in *b. */
-static int post_open(struct waitset *ws, struct bell *b)
+/* An address for the datagram socket that the kernel chose (unix(7): autobind); in *b. */
+static int post_open(struct waitset *ws, int fd, struct bell *b)
 {
 	struct sockaddr_un sun = {.sun_family = AF_UNIX};
 	socklen_t len = sizeof sun;
-	int err, fd = (int)RAW3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int err;
 
 	if (fd < 0)
 		return fd;
@@ -134,16 +134,17 @@ static int waitset_fill(struct netio *n, struct waitset *ws)
 	return err;
 }
 
-static int waitset_open(struct netio *n, struct waitset *ws, struct bell *b)
+/* Takes `post` over. */
+static int waitset_open(struct netio *n, struct waitset *ws, int post, struct bell *b)
 {
 	int err, fd = (int)RAW2(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC);
 
 	ws->epfd = ws->bell = ws->post = -1;
-	if (fd < 0)
-		return fd;
-	err = fds_keep(fd, &ws->bell);
+	err = fd < 0 ? fd : fds_keep(fd, &ws->bell);
 	if (!err)
-		err = post_open(ws, b);
+		err = post_open(ws, post, b);
+	else if (post >= 0)
+		raw_close(post);
 	return err ? err : waitset_fill(n, ws);
 }
 
@@ -156,6 +157,7 @@ static void waitset_close(struct waitset *ws)
 
 int waitset_create(struct netio *n, struct waitset **out)
 {
+	int post = network_socket(n);
 	struct stack_cx *cx = netio_enter(n);
 	uint32_t slot = slot_take(n);
 	struct waitset *ws = &n->slots[slot];
@@ -167,7 +169,8 @@ int waitset_create(struct netio *n, struct waitset **out)
 		ws->n = n;
 		ws->slot = slot;
 		netio_births_begin();
-		err = waitset_open(n, ws, &b);
+		err = waitset_open(n, ws, post, &b);
+		post = -1;
 		netio_births_end();
 		if (!err) {
 			ws->set = evset_create(cx);
@@ -185,6 +188,8 @@ int waitset_create(struct netio *n, struct waitset **out)
 		}
 	}
 	netio_leave(n);
+	if (post >= 0)
+		raw_close(post);
 	return err;
 }
 

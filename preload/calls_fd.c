@@ -352,6 +352,8 @@ static bool by_wrapper(long nr, const long *a, long *r)
 		CALL(ppoll, P(struct pollfd *, 0), (nfds_t)a[1], P(const struct timespec *, 2),
 		     P(const sigset_t *, 3))
 		CALL(epoll_create1, I(0))
+		CALL(unshare, I(0))
+		CALL(setns, I(0), I(1))
 		CALL(epoll_ctl, I(0), I(1), I(2), P(struct epoll_event *, 3))
 		CALL(epoll_pwait, I(0), P(struct epoll_event *, 1), I(2), I(3), P(const sigset_t *, 4))
 		CALL(epoll_pwait2, I(0), P(struct epoll_event *, 1), I(2), P(const struct timespec *, 3),

@@ -112,12 +112,20 @@ int initgroups(const char *user, gid_t group)
 
 int unshare(int flags)
 {
-	return ALONE(REAL(unshare)(flags));
+	int r = ALONE(REAL(unshare)(flags));
+
+	if (r == 0 && flags & CLONE_NEWNET)
+		netio_network_moved();
+	return r;
 }
 
 int setns(int fd, int type)
 {
-	return ALONE(REAL(setns)(fd, type));
+	int r = ALONE(REAL(setns)(fd, type));
+
+	if (r == 0 && (!type || type & CLONE_NEWNET))
+		netio_network_moved();
+	return r;
 }
 
 /* ------------------------------------------------------------ seccomp */

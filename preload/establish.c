@@ -123,7 +123,8 @@ int socket_bind(int fd, const struct sockaddr *sa, socklen_t len)
 
 	/* The stack's own address is foreign to the kernel: only that one may be bound all the same. */
 	bool freebind = !address_parse(sa, len, &e) && !ipaddr_is_any(&e.addr) && ipaddr_is_v4(&e.addr) &&
-			!the_config.off && (own = stack_address(), ipaddr_eq(&own, &e.addr));
+			!the_config.off && (own = stack_address(), ipaddr_eq(&own, &e.addr)) &&
+			(!the_stack || netio_same_network(the_stack, fd));
 	was = freebind ? option_int(fd, IPPROTO_IP, IP_FREEBIND) : 1;
 	if (!was)
 		sys.setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof one);
@@ -368,6 +369,8 @@ static int decide_connect(int fd, const struct sockaddr *sa, socklen_t len, stru
 	if (v6 && ipaddr_is_v4(&remote->addr) && option_int(fd, IPPROTO_IPV6, IPV6_V6ONLY))
 		return GO_KERNEL;
 	r = decide(false, remote);
+	if (r == GO_STACK && !netio_same_network(the_stack, fd))
+		r = GO_KERNEL; /* of another network namespace: none that the stack could reach for it */
 	if (r != GO_STACK)
 		return r;
 	r = connect_local(fd, local, remote);
@@ -474,6 +477,8 @@ static int decide_listen(int fd, struct endpoint *local, struct option_values *v
 		asked.addr = ipaddr_v4(0, 0, 0, 0); /* rules for IPv4 are meant as well */
 	}
 	r = decide(true, &asked);
+	if (r == GO_STACK && !netio_same_network(the_stack, fd))
+		r = GO_KERNEL;
 	if (r != GO_STACK)
 		return r;
 	if (!ipaddr_is_any(&local->addr) && !address_is_local(&local->addr))

@@ -240,6 +240,13 @@ void netio_unprotect_close(int fd);
  */
 int netio_vacate_fd(int fd);
 
+/* ------------------------------------------------------------ network namespaces (network.c) */
+
+/* This process, or a thread of it, is in another one from now on. */
+void netio_network_moved(void);
+/* Was this socket made in the stack's? */
+bool netio_same_network(struct netio *n, int fd);
+
 /* ------------------------------------------------------------ evsets and watches (ready.c) */
 
 /*

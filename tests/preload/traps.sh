@@ -17,7 +17,7 @@
 #   21 allocators, early code        t21_*                                  35 dup3 over members     f: trap_dup3 both_async
 #                                                                           36 one-shot, no queue    f: resethand trap_pending;
 #                                                                              SIGXFSZ               f: trap_limits (file_size)
-#   37 io_uring                      t37_uring                              38 sandboxes, rights     f: sandbox privilege
+#   37 io_uring                      t37_uring                              38 sandboxes, rights     f: sandbox privilege network
 #
 # Counts, bytes, error names and times of a capture are compared, never how long something took.
 set -u
