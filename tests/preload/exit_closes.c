@@ -34,7 +34,7 @@ static int end_while_closing(int turn)
 	for (int c = 0; c < CLOSERS; c++) {
 		for (int i = 0; i < SOCKETS; i++)
 			fd[c][i] = peer_connect("s");
-		if (pthread_create(&t, NULL, closer, fd[c]))
+		if (pthread_create(&t, NULL, closer, fd[c]) || pthread_detach(t))
 			return 1;
 	}
 	go = 1;

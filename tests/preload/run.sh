@@ -77,6 +77,13 @@ allowed() {
 	patterns=$(sed '/^#/d' "$here/allowed" | awk -F'\t+' -v t="$1" '$1 == t { print $2 }')
 	if [ -n "$patterns" ]; then grep -vE "$patterns"; else cat; fi
 }
+# A peer's retransmission wakes who was forgotten beside the first frame: not where that is what is tested.
+peer_waits() {
+	case $1 in
+	elected) ip route replace 10.77.0.2 dev utcp0 rto_min 20s ;;
+	*) ip route del 10.77.0.2 dev utcp0 2>/dev/null ;;
+	esac
+}
 failed=0
 for t in "$@"; do
 	with=$(echo "$t" | sed 's/^[^:]*:*//; s/:/ /g')
@@ -88,6 +95,7 @@ for t in "$@"; do
 	for leg in $legs; do
 		case $leg in
 		stack)
+			peer_waits "$t"
 			env TEST_OWN=10.77.0.2 TEST_PEER=10.77.0.1 TEST_CONTROL="$tmp/s.ctl" \
 				UTCP_REQUIRE=1 PEER_ADDR=10.77.0.1 PEER_PORT=7000 $with \
 				timeout -k 2 "${SECONDS_EACH:-20}" env LD_PRELOAD="${UTCP_RUNTIME:+$UTCP_RUNTIME }$lib" "$tmp/$t" >"$tmp/$t.$leg" 2>&1
