@@ -51,6 +51,18 @@ int instrument_variables(char *env[INSTRUMENT_VARIABLES])
 	return n;
 }
 
+#ifdef __SANITIZE_ADDRESS__
+/*
+ * Also for a program whose environment was cleaned, but for LD_PRELOAD: the
+ * runtime must not die of its place behind us. A program may have its own.
+ */
+__attribute__((visibility("default"), weak)) const char *__asan_default_options(void);
+NOT_INSTRUMENTED const char *__asan_default_options(void)
+{
+	return "verify_asan_link_order=0";
+}
+#endif
+
 const char *instrument_log(void)
 {
 	return getenv("UTCP_INSTRUMENT_LOG");

@@ -15,8 +15,11 @@
 
 #include <stddef.h>
 
-/* A function that runs in another's memory and does not return, or before the runtime has begun. */
-#define NOT_INSTRUMENTED __attribute__((no_sanitize("thread"), no_sanitize("address")))
+/*
+ * A function that runs in another's memory and does not return, or before the
+ * runtime has begun, or under a lock that the runtime cannot see.
+ */
+#define NOT_INSTRUMENTED __attribute__((no_sanitize("thread"), no_sanitize("address"), noinline))
 
 #ifdef UTCP_INSTRUMENT
 #define INSTRUMENT_VARIABLES 8

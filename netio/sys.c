@@ -35,6 +35,7 @@ struct sys_calls sys;
 #include "netio/rawsys.h"
 
 static int (*unknown_pwait2)(int, struct epoll_event *, int, const struct timespec *, const sigset_t *);
+static int (*checked_ppoll)(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *, size_t);
 static long (*plain_syscall)(long, ...);
 
 static void run_handlers(void)
@@ -56,11 +57,9 @@ static int pwait2_then_handlers(int epfd, struct epoll_event *ev, int max, const
 	return n;
 }
 
-int __ppoll_chk(struct pollfd *p, nfds_t n, const struct timespec *ts, const sigset_t *mask, size_t bytes);
-
 static int ppoll_then_handlers(struct pollfd *p, nfds_t n, const struct timespec *ts, const sigset_t *mask)
 {
-	int r = __ppoll_chk(p, n, ts, mask, n * sizeof *p);
+	int r = checked_ppoll(p, n, ts, mask, n * sizeof *p);
 
 	if (r < 0)
 		run_handlers();
@@ -98,6 +97,7 @@ static long syscall_that_closes(long nr, ...)
 static void sys_known_to_the_runtime(void)
 {
 	__atomic_store_n((void **)&unknown_pwait2, dlsym(RTLD_NEXT, "epoll_pwait2"), __ATOMIC_RELAXED);
+	__atomic_store_n((void **)&checked_ppoll, dlsym(RTLD_NEXT, "__ppoll_chk"), __ATOMIC_RELAXED);
 	__atomic_store_n((void **)&plain_syscall, dlsym(RTLD_NEXT, "syscall"), __ATOMIC_RELAXED);
 	__atomic_store_n(&sys.epoll_pwait2, pwait2_then_handlers, __ATOMIC_RELAXED);
 	__atomic_store_n(&sys.ppoll, ppoll_then_handlers, __ATOMIC_RELAXED);

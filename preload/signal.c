@@ -161,6 +161,16 @@ static int requeue(int sig, siginfo_t *info)
 	return r < 0 ? -errno : 0;
 }
 
+#ifdef __SANITIZE_THREAD__
+/*
+ * The sanitizer's runtime calls handlers late and with a copy of the context, and
+ * then restores the mask itself: what we queue comes back at once, for ever.
+ */
+#define COMES_AGAIN(sig, info) false
+#else
+#define COMES_AGAIN(sig, info) (requeue(sig, info) >= 0)
+#endif
+
 /* The thread is inside the library: let the signal come again when it leaves. */
 static void put_off(int sig, siginfo_t *info, ucontext_t *context)
 {
@@ -177,7 +187,7 @@ static void put_off(int sig, siginfo_t *info, ucontext_t *context)
 	memcpy(&context->uc_sigmask, &mask, KERNEL_SIGSET_BYTES);
 	/* With SA_NODEFER the queued one would arrive in here, for ever. */
 	kernel_mask(SIG_BLOCK, &block, NULL);
-	if (requeue(sig, info) < 0 && held.count < HELD_MAX) {
+	if (!COMES_AGAIN(sig, info) && held.count < HELD_MAX) {
 		held.info[held.count] = *info;
 		held.info[held.count++].si_signo = sig;
 	}
