@@ -327,6 +327,10 @@ static void many_numbers(void)
 
 static void commands(void)
 {
+#ifdef __SANITIZE_THREAD__
+	puts("the thread sanitizer's runtime does not start in a shell, which was not built with it");
+	return;
+#endif
 	int ask, c = called("w12345,67890 r7", &ask), status;
 	char command[200], line[64] = "";
 	FILE *f;
@@ -502,5 +506,5 @@ int main(int argc, char **argv)
 const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
-	return "detect_leaks=0";
+	return "detect_leaks=0:verify_asan_link_order=0"; /* the environment that says so is cleaned */
 }

@@ -51,7 +51,7 @@ without_runtime() {
 # ours COMMAND...: with the library preloaded, in time; BEFORE: what runs it, without the library.
 BEFORE=()
 ours() {
-	timeout 20 "${BEFORE[@]}" env LD_PRELOAD="$RUNTIME$LIB" "$@"
+	timeout $((20 * ${PATIENCE:-1})) "${BEFORE[@]}" env LD_PRELOAD="$RUNTIME$LIB" "$@"
 }
 same() { # WANT GOT
 	[ "$1" = "$2" ] || fail "expected: $1
@@ -179,8 +179,8 @@ c_t21_jemalloc() {
 	je=$(ldconfig -p | awk '/libjemalloc\.so\.2/ { print $NF; exit }')
 	[ -n "$je" ] || fail "libjemalloc2 is not installed"
 	build echo
-	same "$want_echo" "$(timeout 20 env LD_PRELOAD="$je $LIB" ./echo 2>&1)"
-	same "$want_echo" "$(timeout 20 env LD_PRELOAD="$LIB $je" ./echo 2>&1)"
+	same "$want_echo" "$(timeout $((20 * ${PATIENCE:-1})) env LD_PRELOAD="$je $LIB" ./echo 2>&1)"
+	same "$want_echo" "$(timeout $((20 * ${PATIENCE:-1})) env LD_PRELOAD="$LIB $je" ./echo 2>&1)"
 }
 
 c_t21_asan() {
@@ -189,8 +189,8 @@ c_t21_asan() {
 	asan=$(gcc -print-file-name=libasan.so)
 	build echo echo_asan -fsanitize=address
 	export ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0
-	same "$want_echo" "$(timeout 20 env LD_PRELOAD="$asan $LIB" ./echo_asan 2>&1)"
-	same "$want_echo" "$(timeout 20 env LD_PRELOAD="$LIB" ./echo_asan 2>&1)"
+	same "$want_echo" "$(timeout $((20 * ${PATIENCE:-1})) env LD_PRELOAD="$asan $LIB" ./echo_asan 2>&1)"
+	same "$want_echo" "$(timeout $((20 * ${PATIENCE:-1})) env LD_PRELOAD="$LIB" ./echo_asan 2>&1)"
 }
 
 # A static object's constructor runs before main().
