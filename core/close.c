@@ -58,8 +58,10 @@ void tcb_drop(struct stack_cx *cx, struct tcb *t, int err)
 		tcb_free(cx, t); /* MUST-11: nobody has heard of it */
 		return;
 	}
-	if (err)
+	if (err) {
 		t->so_error = err;
+		sock_signal(cx, t, SOCK_TOLD_ERR);
+	}
 	tcb_done(cx, t);
 }
 

@@ -291,7 +291,7 @@ static void urgent_mark(struct stack_cx *cx, struct tcb *t, const struct segment
 	t->urg_in = true;
 	t->urg_valid = t->urg_seen = false;
 	t->rcv_up = mark;
-	sock_signal(cx, t, SOCK_PRI); /* MUST-32 */
+	sock_signal(cx, t, SOCK_PRI | SOCK_TOLD_PRI); /* MUST-32 */
 }
 
 static enum verdict step6_urgent(struct stack_cx *cx, struct tcb *t, const struct segment *s)
@@ -305,7 +305,7 @@ static enum verdict step6_urgent(struct stack_cx *cx, struct tcb *t, const struc
 		if (at >= 0 && (uint32_t)at < s->len) {
 			t->urg_byte = s->data[at];
 			t->urg_valid = true;
-			sock_signal(cx, t, SOCK_PRI | SOCK_IN);
+			sock_signal(cx, t, SOCK_PRI | SOCK_IN | SOCK_TOLD_IN);
 		}
 	}
 	return NEXT;
@@ -342,7 +342,7 @@ static void text_in_order(struct stack_cx *cx, struct tcb *t, struct segment *s)
 		ack_schedule_now(cx, t);
 	}
 	if (got && (t->rcvlowat <= 1 || buffer_len(&t->rcvbuf) >= t->rcvlowat || t->fin_known))
-		sock_signal(cx, t, SOCK_IN | SOCK_PRI);
+		sock_signal(cx, t, SOCK_IN | SOCK_PRI | SOCK_TOLD_IN);
 }
 
 /* RFC 5681 4.2: an out-of-order segment is answered at once, so that the peer can tell a loss. */
@@ -395,6 +395,7 @@ static enum verdict fin_process(struct stack_cx *cx, struct tcb *t)
 {
 	t->rcv_nxt = seq_add(t->rcv_nxt, 1);
 	t->fin_received = t->rd_shut = true;
+	sock_signal(cx, t, t->wr_shut ? SOCK_TOLD_IN | SOCK_TOLD_HUP : SOCK_TOLD_IN);
 	reass_clear(cx, t);
 	ack_schedule_now(cx, t);
 	switch ((enum tcp_state)t->state) {

@@ -215,7 +215,7 @@ void listen_child_established(struct stack_cx *cx, struct tcb *t)
 	syn_queue_remove(cx, l, t);
 	queue_append(cx, t, &l->accept_first, &l->accept_last, &l->accept_count);
 	COUNT(cx, tcp_passive_open);
-	sock_signal(cx, l, SOCK_IN);
+	sock_signal(cx, l, SOCK_IN | SOCK_TOLD_IN);
 }
 
 /* ------------------------------------------------------------------- verbs */
@@ -298,7 +298,7 @@ void sock_unaccept(struct stack_cx *cx, ref listener, ref child)
 		t->accepted = false;
 		t->listener = listener;
 		queue_prepend(cx, t, &l->accept_first, &l->accept_last, &l->accept_count);
-		sock_signal(cx, l, SOCK_IN);
+		sock_signal(cx, l, SOCK_IN | SOCK_TOLD_IN);
 	}
 	dirty_end(cx, outer);
 }

@@ -318,7 +318,7 @@ void tcb_established(struct stack_cx *cx, struct tcb *t)
 		return;
 	}
 	t->bytes_acked = 1; /* Linux counts the SYN of an active open (RFC 4898) */
-	sock_signal(cx, t, SOCK_EDGES_ALL);
+	sock_signal(cx, t, SOCK_EDGES_ALL | SOCK_TOLD_OUT);
 	/* Closed or shut down while a simultaneous open was under way. */
 	if (t->wr_shut && !t->fin_queued)
 		tcb_send_fin(cx, t);

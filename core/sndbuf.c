@@ -37,5 +37,5 @@ void sndbuf_wake(struct stack_cx *cx, struct tcb *t)
 	if (!t->nospace || !sndbuf_writable(cx, t))
 		return;
 	t->nospace = false;
-	sock_signal(cx, t, SOCK_OUT);
+	sock_signal(cx, t, SOCK_OUT | SOCK_TOLD_OUT);
 }

@@ -17,6 +17,9 @@
  * A set counts the threads that are asleep on it (waiters) and the rings that
  * are on their way to them (rung): an event rings only while rung < waiters.
  *
+ * A watch whose mask has SOCK_TOLD bits (signals: preload/async.c) is harvested
+ * with those that came, whatever the level is by then.
+ *
  * A watch is in four structures: its socket's list (heads in sock_user()), its
  * set's list, its set's ready list, and its set's search tree. The tree is a
  * plain binary tree over a bijective mix of the key: keys are descriptor
@@ -61,6 +64,7 @@ struct watch {
 	ref ready_next, ready_prev;
 	ref left, right; /* search tree */
 	uint32_t mask;	 /* as the application gave it, ERR and HUP added */
+	uint32_t told;	 /* SOCK_TOLD bits that it asked for, since they were taken */
 	bool listed;	 /* on the ready list */
 	bool whole;	 /* made: everything above and below is filled in */
 	uint64_t data, key;
@@ -295,6 +299,7 @@ static void ready_edge(struct stack_cx *cx, ref sock, uint32_t edges)
 		next = w->sock_next;
 		if (!armed(w) || !(edges & w->mask))
 			continue;
+		w->told |= edges & w->mask & SOCK_TOLD;
 		if (watch_wake(cx, r) && (w->mask & EPOLLEXCLUSIVE))
 			break;
 	}
@@ -317,7 +322,7 @@ void watch_kernel_bits(struct stack_cx *cx, ref sock, uint32_t bits)
 
 	user[USER_KERNEL_BITS] = bits;
 	if (rise)
-		ready_edge(cx, sock, rise);
+		ready_edge(cx, sock, rise & SOCK_IN ? rise | SOCK_TOLD_IN : rise);
 }
 
 void watch_offer(struct stack_cx *cx, ref sock)
@@ -491,9 +496,10 @@ int evset_harvest(struct stack_cx *cx, ref set, struct watch_event *out, int max
 	for (uint32_t i = 0; i < listed && taken < max; i++) {
 		ref r = e->ready_first;
 		struct watch *w = watch_at(cx, r);
-		uint32_t events = watch_now(cx, w);
+		uint32_t events = watch_now(cx, w) | w->told;
 
 		ready_unlink(cx, e, w);
+		w->told = 0;
 		if (!events)
 			continue;
 		out[taken].events = events;
@@ -519,7 +525,7 @@ bool evset_ready(struct stack_cx *cx, ref set)
 	while (e->ready_first) {
 		struct watch *w = watch_at(cx, e->ready_first);
 
-		if (watch_now(cx, w))
+		if (watch_now(cx, w) | w->told)
 			return true;
 		ready_unlink(cx, e, w);
 	}

@@ -1,14 +1,20 @@
 /*
- * async.c - O_ASYNC: a signal to the owner when a stack socket becomes ready.
+ * async.c - signals of stack sockets: SIGIO (O_ASYNC) and SIGURG.
  *
  * The kernel holds what fcntl() set (O_ASYNC, F_SETOWN, F_SETOWN_EX, F_SETSIG) on
  * the placeholder or the listener's socket, but the events are the stack's. One
  * thread of ours, made when the first socket asks for it, waits for the bell of
- * an evset with an edge-triggered watch on every such socket, and sends the
- * signals that fs/fcntl.c would send.
+ * an evset with a watch on every such socket, and sends the signals that
+ * fs/fcntl.c would send: one for each thing that happened (SOCK_TOLD_*), and
+ * SIGURG to whoever owns the socket, also without O_ASYNC.
+ *
+ * The kernel lets no thread send another the codes of real events (POLL_IN ...):
+ * the signal travels with SI_SIGIO, and the library's handler puts the code in
+ * (async_received()). Who takes signals without a handler sees SI_SIGIO, with
+ * the right si_band and si_fd.
  *
  * Place in the flow: calls_fd.c, socket.c (ioctl) and establish.c call
- * async_update() when the flag changes.
+ * async_update() when the flag or the owner changes.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -24,6 +30,13 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct waitset *_Atomic set; /* once made, it stays; made under `lock` */
 
+static atomic_bool owners_used; /* a socket whose fate was open got an owner or a signal */
+
+bool async_owners_used(void)
+{
+	return atomic_load_explicit(&owners_used, memory_order_relaxed);
+}
+
 static uint64_t key_of(ref d)
 {
 	return (uint64_t)d << 32 | ASYNC_KEY;
@@ -34,20 +47,40 @@ static void number_take(int fd, void *arg)
 	*(int *)arg = fd;
 }
 
-/*
- * The kernel lets only a thread itself send the codes of real events (POLL_IN
- * ...); SI_SIGIO is the one for a process that reports I/O to another, with the
- * same fields.
- */
-static void signal_send(int fd, uint32_t events, const struct f_owner_ex *owner, int sig)
+/* fs/fcntl.c: band_table */
+static const struct {
+	uint32_t told;
+	int code;
+	long band;
+} kinds[] = {
+    {SOCK_TOLD_PRI, POLL_PRI, EPOLLPRI | EPOLLRDBAND},
+    {SOCK_TOLD_IN, POLL_IN, EPOLLIN | EPOLLRDNORM},
+    {SOCK_TOLD_OUT, POLL_OUT, EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND},
+    {SOCK_TOLD_ERR, POLL_ERR, EPOLLERR},
+    {SOCK_TOLD_HUP, POLL_HUP, EPOLLHUP | EPOLLERR},
+};
+
+void async_received(siginfo_t *info)
+{
+	if (!info->si_band) {
+		info->si_code = SI_KERNEL;
+		return;
+	}
+	for (uint32_t i = 0; i < ARRAY_LEN(kinds); i++)
+		if (kinds[i].band == info->si_band)
+			info->si_code = kinds[i].code;
+}
+
+/* band 0: a signal of the kernel's without particulars */
+static void signal_send(int fd, long band, const struct f_owner_ex *owner, int sig)
 {
 	siginfo_t info;
 
 	memset(&info, 0, sizeof info);
 	info.si_signo = sig;
 	info.si_code = SI_SIGIO;
-	info.si_band = (long)events;
-	info.si_fd = fd;
+	info.si_band = band;
+	info.si_fd = band ? fd : 0;
 	if (owner->type == F_OWNER_TID)
 		sys.syscall(SYS_rt_tgsigqueueinfo, getpid(), owner->pid, sig, &info);
 	else if (owner->type == F_OWNER_PID)
@@ -59,13 +92,22 @@ static void signal_send(int fd, uint32_t events, const struct f_owner_ex *owner,
 static void event_tell(const struct watch_event *e)
 {
 	struct f_owner_ex owner = {0};
+	struct description *p = description_of((ref)e->data);
 	int fd = -1, sig;
 
+	if (!(e->events & SOCK_TOLD))
+		return;
 	fd_each_of((ref)e->data, number_take, &fd);
 	if (fd < 0 || sys.fcntl(fd, F_GETOWN_EX, &owner) < 0 || !owner.pid)
 		return;
+	if (e->events & SOCK_TOLD_PRI)
+		signal_send(fd, 0, &owner, SIGURG);
+	if (!atomic_load(&p->async))
+		return;
 	sig = sys.fcntl(fd, F_GETSIG);
-	signal_send(fd, e->events, &owner, sig > 0 ? sig : SIGIO);
+	for (uint32_t i = 0; i < ARRAY_LEN(kinds); i++)
+		if (e->events & kinds[i].told)
+			signal_send(fd, sig > 0 ? kinds[i].band : 0, &owner, sig > 0 ? sig : SIGIO);
 }
 
 static void *async_run(void *arg)
@@ -122,31 +164,59 @@ static int async_start(void)
 	return r;
 }
 
+/* Under the lock: the watch of d as it has to be. */
+static int watch_set_to(struct stack_cx *cx, ref d)
+{
+	struct description *p = description_of(d);
+	uint32_t mask = atomic_load(&p->async)	 ? SOCK_TOLD | EPOLLET
+			: atomic_load(&p->owned) ? SOCK_TOLD_PRI | EPOLLET
+						 : 0;
+	ref w = watch_find(cx, waitset_evset(set), key_of(d));
+
+	if (!mask && w)
+		watch_remove(cx, w);
+	else if (mask && w)
+		watch_modify(cx, w, mask, d);
+	else if (mask && p->sock && !watch_add(cx, waitset_evset(set), p->sock, mask, d, key_of(d)))
+		return -ENOMEM;
+	return 0;
+}
+
 int async_update(ref d)
 {
 	struct description *p = description_of(d);
 	struct stack_cx *cx;
 	int r = 0;
 
-	if (!atomic_load(&p->async) && !set)
+	if (!atomic_load(&p->async) && !atomic_load(&p->owned) && !set)
 		return 0;
 	lib_enter();
 	pthread_mutex_lock(&lock);
-	if (atomic_load(&p->async))
+	if (atomic_load(&p->async) || atomic_load(&p->owned))
 		r = async_start();
 	if (!r && set) {
 		cx = netio_enter(the_stack);
-		ref w = watch_find(cx, waitset_evset(set), key_of(d));
-		if (w && !atomic_load(&p->async))
-			watch_remove(cx, w);
-		else if (!w && atomic_load(&p->async) && p->sock &&
-			 !watch_add(cx, waitset_evset(set), p->sock,
-				    SOCK_IN | SOCK_OUT | SOCK_PRI | SOCK_RDHUP | EPOLLET, d, key_of(d)))
-			r = -ENOMEM;
+		r = watch_set_to(cx, d);
 		netio_leave(the_stack);
 	}
 	pthread_mutex_unlock(&lock);
 	lib_leave();
+	return r;
+}
+
+int async_owner_set(int fd)
+{
+	enum fd_kind k = fd_kind(fd);
+	ref d = k == FD_STREAM || k == FD_LISTENER ? fd_hold(fd) : REF_NONE;
+	int r;
+
+	if (k == FD_TCP)
+		atomic_store(&owners_used, true);
+	if (!d)
+		return 0;
+	atomic_store(&description_of(d)->owned, 1);
+	r = async_update(d);
+	fd_release(d);
 	return r;
 }
 

@@ -9,6 +9,7 @@
  */
 #include <stdarg.h>
 #include <stdint.h>
+#include <linux/sockios.h>
 #include <sys/syscall.h>
 
 #include "netio/rawsys.h"
@@ -44,7 +45,7 @@ static int close_stream(int fd)
 	l = local_of(d);
 	fd_closing(fd);
 	if (atomic_load(&l->numbers) || l->forks != atomic_load(&process.fork_count) ||
-	    !placeholder_recycle(fd))
+	    atomic_load(&description_of(d)->owned) || !placeholder_recycle(fd))
 		r = (int)sys.syscall(SYS_close, fd) < 0 ? -errno : 0;
 	fd_release(d); /* the last one closes the connection, and lingers if it must */
 	return r;
@@ -221,22 +222,38 @@ int dup3(int from, int to, int flags)
 
 /* ------------------------------------------------------------ fcntl, ioctl */
 
-/* What the description must know of a successful fcntl(). */
-static int noted(int fd, int cmd, void *arg, int r)
+/* F_SETFL has set these flags on a stack socket. */
+static int flags_noted(int fd, int value)
 {
-	ref d;
+	ref d = fd_hold(fd);
+	int r = 0;
 
-	if (r < 0 || !fd_is_stack(fd) || cmd != F_SETFL)
-		return r;
-	d = fd_hold(fd);
 	if (d) {
 		struct description *p = description_of(d);
-		int value = (int)(intptr_t)arg;
-		int saved_errno = errno;
 		atomic_store(&p->nonblock, (value & O_NONBLOCK) != 0);
 		atomic_store(&p->async, (value & O_ASYNC) != 0);
-		r = (int)result(async_update(d) < 0 ? -ENOMEM : r, saved_errno);
+		r = async_update(d) < 0 ? -ENOMEM : 0;
 		fd_release(d);
+	}
+	return r;
+}
+
+/* What must be known of a successful fcntl(). */
+static int noted(int fd, int cmd, void *arg, int r)
+{
+	int saved_errno = errno;
+
+	if (r < 0)
+		return r;
+	switch (cmd) {
+	case F_SETOWN:
+	case F_SETOWN_EX:
+	case F_SETSIG:
+		return (int)result(async_owner_set(fd) < 0 ? -ENOMEM : r, saved_errno);
+	case F_SETFL:
+		if (fd_is_stack(fd))
+			return (int)result(flags_noted(fd, (int)(intptr_t)arg) < 0 ? -ENOMEM : r,
+					   saved_errno);
 	}
 	return r;
 }
@@ -258,9 +275,16 @@ OUT_OF_LINE int fcntl_known(int fd, int cmd, void *arg)
 	return noted(fd, cmd, arg, r);
 }
 
+/* Numbers, and what a socket may take along to the stack: seen from the first on. */
+static inline bool always_seen(int cmd)
+{
+	return cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC || cmd == F_SETOWN || cmd == F_SETOWN_EX ||
+	       cmd == F_SETSIG;
+}
+
 static inline int fcntl_call(int fd, int cmd, void *arg)
 {
-	if (UNCONCERNED(fcntl64) && cmd != F_DUPFD && cmd != F_DUPFD_CLOEXEC)
+	if (UNCONCERNED(fcntl64) && !always_seen(cmd))
 		return KNOWN(fcntl64)(fd, cmd, arg);
 	return fcntl_known(fd, cmd, arg);
 }
@@ -294,14 +318,19 @@ OUT_OF_LINE int ioctl_known(int fd, unsigned long request, void *arg)
 	if (fd_is_stack(fd))
 		return (int)STACK_CALL(fd, socket_ioctl(fd, held, request, arg),
 				       REAL(ioctl)(fd, request, arg));
-	return REAL(ioctl)(fd, request, arg);
+	int r = REAL(ioctl)(fd, request, arg);
+	if ((request == FIOSETOWN || request == SIOCSPGRP) && r >= 0)
+		async_owner_set(fd);
+	return r;
 }
 
 int ioctl(int fd, unsigned long request, ...)
 {
 	void *arg = ONE_ARGUMENT(request);
 
-	return UNCONCERNED(ioctl) ? KNOWN(ioctl)(fd, request, arg) : ioctl_known(fd, request, arg);
+	return UNCONCERNED(ioctl) && request != FIOSETOWN && request != SIOCSPGRP
+		   ? KNOWN(ioctl)(fd, request, arg)
+		   : ioctl_known(fd, request, arg);
 }
 
 /* ------------------------------------------------------------ syscall */

@@ -106,7 +106,7 @@ int member_add(struct set *s, int fd, ref d, const struct epoll_event *e)
 		r = -EBADF;
 	else if (find(cx, s, fd, d, &exclusive))
 		r = -EEXIST;
-	else if (!watch_add(cx, waitset_evset(s->ws), desc->sock, e->events, e->data.u64,
+	else if (!watch_add(cx, waitset_evset(s->ws), desc->sock, e->events & ~SOCK_TOLD, e->data.u64,
 			    key_of(fd, d, e->events & EPOLLEXCLUSIVE)))
 		r = -ENOMEM;
 	netio_leave(the_stack);
@@ -121,7 +121,7 @@ static int stack_modify(struct set *s, int fd, ref d, const struct epoll_event *
 	int r = !w ? -ENOENT : exclusive ? -EINVAL : 0;
 
 	if (!r)
-		watch_modify(cx, w, e->events, e->data.u64);
+		watch_modify(cx, w, e->events & ~SOCK_TOLD, e->data.u64);
 	netio_leave(the_stack);
 	return r;
 }

@@ -153,6 +153,7 @@ static int stream_make(int fd, enum fd_kind kind, const struct option_values *v,
 		p->v6 = v6;
 		p->nonblock = flags >= 0 && flags & O_NONBLOCK;
 		p->async = flags >= 0 && flags & O_ASYNC;
+		p->owned = async_owners_used();
 		options_apply(cx, p, v);
 	}
 	netio_leave(the_stack);

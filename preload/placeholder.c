@@ -19,6 +19,7 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
+#include "preload/async.h"
 #include "preload/placeholder.h"
 
 #define POOL_MAX 64
@@ -92,11 +93,12 @@ void placeholder_flags(int from, int to)
 	int flags = sys.fcntl(from, F_GETFL);
 	struct f_owner_ex owner;
 
-	if (flags >= 0 && flags & (O_NONBLOCK | O_ASYNC)) {
-		if (flags & O_ASYNC && !sys.fcntl(from, F_GETOWN_EX, &owner)) {
+	if (async_owners_used() && !sys.fcntl(from, F_GETOWN_EX, &owner)) {
+		if (owner.pid)
 			sys.fcntl(to, F_SETOWN_EX, &owner);
-			sys.fcntl(to, F_SETSIG, sys.fcntl(from, F_GETSIG));
-		}
+		sys.fcntl(to, F_SETSIG, sys.fcntl(from, F_GETSIG));
+	}
+	if (flags >= 0 && flags & (O_NONBLOCK | O_ASYNC)) {
 		sys.fcntl(to, F_SETFL, sys.fcntl(to, F_GETFL) | (flags & (O_NONBLOCK | O_ASYNC)));
 	}
 }

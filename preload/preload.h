@@ -112,6 +112,7 @@ struct description {
 	uint64_t cookie;		 /* SO_COOKIE of the placeholder or listener */
 	uint8_t kind;			 /* FD_STREAM or FD_LISTENER */
 	_Atomic uint8_t nonblock, async; /* O_NONBLOCK, O_ASYNC: read without the lock */
+	_Atomic uint8_t owned;		 /* its file got an owner or a signal, at least once */
 	uint8_t v6;			 /* AF_INET6 socket: addresses are shown v4-mapped */
 	uint8_t v6only;
 	uint8_t connect_pending;	     /* connect() not yet collected */

@@ -36,6 +36,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "preload/async.h"
 #include "preload/preload.h"
 #include "preload/wait.h"
 
@@ -275,6 +276,8 @@ static void signal_wrapper(int sig, siginfo_t *info, void *context)
 	struct waitset *ws = m->armed && waitset_sleeping() == m->armed ? m->armed : NULL;
 	int saved_errno = errno;
 
+	if (info->si_code == SI_SIGIO)
+		async_received(info);
 	if (m->depth && !ws && !never_deferred(sig)) {
 		put_off(sig, info, context);
 		errno = saved_errno;

@@ -449,5 +449,7 @@ int socket_ioctl(int fd, ref d, unsigned long request, void *arg)
 	/* FIOCLEX, owners, SIOCGIF..., and ENOTTY for terminals: the placeholder is a socket and answers so
 	 */
 	r = sys.ioctl(fd, request, arg);
-	return r < 0 ? -errno : r;
+	if (r < 0)
+		return -errno;
+	return (request == FIOSETOWN || request == SIOCSPGRP) && async_owner_set(fd) < 0 ? -ENOMEM : r;
 }

@@ -123,6 +123,17 @@ nsec stack_deadline(struct stack_cx *cx);
 #define SOCK_HUP   0x010u
 #define SOCK_RDHUP 0x2000u
 
+/*
+ * Among edges only, never a level: what SIGIO tells of (socket(7)), a signal
+ * each. An edge of the bits above says "look again", these say what happened.
+ */
+#define SOCK_TOLD_IN  (1u << 16) /* data, a FIN, a caller */
+#define SOCK_TOLD_OUT (1u << 17) /* connected; room again for who met the limit */
+#define SOCK_TOLD_PRI (1u << 18) /* an urgent mark: SIGURG as well */
+#define SOCK_TOLD_ERR (1u << 19)
+#define SOCK_TOLD_HUP (1u << 20) /* the other half was closed too */
+#define SOCK_TOLD     (SOCK_TOLD_IN | SOCK_TOLD_OUT | SOCK_TOLD_PRI | SOCK_TOLD_ERR | SOCK_TOLD_HUP)
+
 /* Level: what poll() would say of this socket now, all bits. */
 uint32_t sock_events(struct stack_cx *cx, ref s);
 

@@ -151,7 +151,7 @@ static void test_writable(void)
 	CHECK_GT(sent, 1);
 	deliver(TH_ACK, 5001, iss + 1 + sent, 0);
 	CHECK_EQ(sock_next_edge(&t.cx, &e), s);
-	CHECK_EQ(e, SOCK_OUT);
+	CHECK_EQ(e, SOCK_OUT | SOCK_TOLD_OUT);
 	sent = c->snd_nxt.v - iss - 1;
 	deliver(TH_ACK, 5001, iss + 1 + sent, 0);
 	CHECK_EQ(sock_next_edge(&t.cx, &e), REF_NONE); /* once */

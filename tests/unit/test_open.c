@@ -253,7 +253,7 @@ static void test_established(void)
 	CHECK_EQ(c->cwnd, 10 * 1460); /* RFC 6928 */
 	CHECK_EQ(c->timer[TIMER_KEEPALIVE], t.cx.now + 7200 * NS_PER_S);
 	CHECK_EQ(sock_next_edge(&t.cx, &e), s);
-	CHECK_EQ(e, SOCK_EDGES_ALL);
+	CHECK_EQ(e, SOCK_EDGES_ALL | SOCK_TOLD_OUT);
 	finish();
 }
 

@@ -81,7 +81,7 @@ static void wake(void)
 	pretend_queued(2000);
 	sndbuf_wake(&k.x.cx, t);
 	CHECK_EQ(sock_next_edge(&k.x.cx, &edges), k.sock);
-	CHECK_EQ(edges, SOCK_OUT);
+	CHECK_EQ(edges, SOCK_OUT | SOCK_TOLD_OUT);
 	CHECK(!t->nospace);
 	sndbuf_wake(&k.x.cx, t);
 	CHECK_EQ(sock_next_edge(&k.x.cx, &edges), REF_NONE);
@@ -151,7 +151,7 @@ static void round_trip(void)
 	CHECK_EQ(sock_next_edge(&k.x.cx, &edges), REF_NONE);
 	kit_ack(&k, 1 + 5 * 1448, 60000);
 	CHECK_EQ(sock_next_edge(&k.x.cx, &edges), k.sock);
-	CHECK_EQ(edges, SOCK_OUT);
+	CHECK_EQ(edges, SOCK_OUT | SOCK_TOLD_OUT);
 	CHECK(sock_events(&k.x.cx, k.sock) & SOCK_OUT);
 	CHECK(stack_verify(&k.x.cx) == NULL);
 	kit_close(&k);
