@@ -29,7 +29,7 @@
 #include "core/recv.h"
 #include "core/send.h"
 
-enum reset_due { RESET_NONE = 0, RESET_SILENT, RESET_TELL };
+enum reset_due { RESET_NONE = 0, RESET_SILENT, RESET_OPENING, RESET_TELL };
 
 /* ------------------------------------------------------------------ chains */
 
@@ -151,7 +151,7 @@ static void condemn(struct stack_cx *cx, struct tcb *t)
 			t->rd_shut = t->wr_shut = true;
 		t->edges |= SOCK_EDGES_ALL;
 		record_barrier();
-		t->reset_due = tell ? RESET_TELL : RESET_SILENT;
+		t->reset_due = tell ? RESET_TELL : was_open ? RESET_OPENING : RESET_SILENT;
 		record_barrier();
 	}
 	if (t->node.kind != POOL_TCB)
@@ -299,7 +299,7 @@ int stack_rebuild(struct stack_cx *cx, struct stack_rebuilt *out)
 		next = pool_next(cx, POOL_TCB, r);
 		if (!tcb_at(cx, r)->reset_due)
 			continue;
-		out->reset += tcb_at(cx, r)->reset_due == RESET_TELL;
+		out->reset += tcb_at(cx, r)->reset_due >= RESET_OPENING;
 		reset(cx, r);
 	}
 	dirty_end(cx, REF_NONE);
