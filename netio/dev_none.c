@@ -14,6 +14,31 @@
 
 #include "netio/internal.h"
 
+/*
+ * No interface keeps two stacks of one name apart when the keeper of the first
+ * has just been killed: this name does, as long as a process of the stack lives.
+ */
+static int claim_name(struct device *d, const struct netio_config *c, char *why, size_t why_len)
+{
+	struct stack_name name;
+	int fd, err;
+
+	rendezvous_name(c, &name);
+	memmove(name.path + 2, name.path + 1, sizeof name.path - 2);
+	name.path[1] = '!';
+	name.len = MIN_OF(name.len + 1, (uint32_t)sizeof name.path);
+	fd = rendezvous_listen(&name);
+	err = fd < 0 ? fd : fds_keep(fd, &d->claim_fd);
+	if (!err)
+		return 0;
+	d->claim_fd = -1;
+	if (err == -EADDRINUSE)
+		why_set(why, why_len, "the stack is in use by processes that do not answer; end them");
+	else
+		why_set(why, why_len, "no local socket (%s); raise `ulimit -n`", strerror(-err));
+	return err == -EADDRINUSE ? -EBUSY : err;
+}
+
 static int none_open(struct device *d, const char *name, struct netio_config *c, char *why, size_t why_len)
 {
 	int fd = (int)RAW2(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC), err;
@@ -22,6 +47,11 @@ static int none_open(struct device *d, const char *name, struct netio_config *c,
 	err = fd < 0 ? fd : fds_keep(fd, &d->fd);
 	if (err) {
 		why_set(why, why_len, "no file descriptor is free; raise `ulimit -n`");
+		return err;
+	}
+	err = rendezvous_wanted(c) && keeper_possible() ? claim_name(d, c, why, why_len) : 0;
+	if (err) {
+		fds_drop(&d->fd);
 		return err;
 	}
 	d->caps = DEVICE_NONE | DEVICE_NO_ARP;
@@ -55,6 +85,7 @@ static int none_send(struct device *d, const struct frame_tx *f)
 static void none_close(struct device *d)
 {
 	fds_drop(&d->fd);
+	fds_drop(&d->claim_fd);
 }
 
 const struct device_ops dev_none = {

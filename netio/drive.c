@@ -30,9 +30,10 @@
  * taken is read by the application before it falls out of the cache.
  */
 #define BURST_BYTES (256u << 10)
-#define QUEUE_MAX   1024 /* frames; more than a device's queue holds */
-#define LOOK_EVERY  8	 /* one drive in so many looks for a queue while frames come singly */
-#define BUSY_FOR    64	 /* drives that read the queue to its end after one that found several */
+#define QUEUE_MAX   1024	      /* frames; more than a device's queue holds */
+#define LOOK_EVERY  8		      /* one drive in so many looks for a queue while frames come singly */
+#define ORPHANED_NS (600 * NS_PER_MS) /* for the processes of a stack to make the next keeper */
+#define BUSY_FOR    64		      /* drives that read the queue to its end after one that found several */
 
 static void (*report_to)(const char *line);
 static TLS_FAST bool woken_by_device; /* only to count spurious wake-ups */
@@ -291,7 +292,7 @@ void netio_leave(struct netio *n)
 {
 	struct stack_cx *cx = &n->cx;
 	struct ring_list rings;
-	bool wake_driver;
+	bool wake_driver, look;
 
 	/* Who published after the drive sleeps beside what it left, and the kernel's word may have gone to
 	 * another. */
@@ -303,10 +304,13 @@ void netio_leave(struct netio *n)
 	ring_collect(n, &rings);
 	wake_driver = n->wake_driver;
 	n->wake_driver = false;
+	look = keeper_look_due(n);
 	lock_release(n);
 	ring_all(n, &rings);
 	if (wake_driver)
 		driver_unpark(n);
+	if (__builtin_expect(look, 0))
+		keeper_look(n);
 }
 
 /* ------------------------------------------------------------ attach and detach */
@@ -377,6 +381,18 @@ static int post_open(struct netio *n, char *why, size_t why_len)
 	return err;
 }
 
+/* By what the processes of the stack will find its keeper, and it them. */
+static int name_stack(struct netio *n, const struct netio_config *c)
+{
+	struct region_head *h = n->region.head;
+
+	if (keeper_possible() && rendezvous_wanted(c))
+		rendezvous_name(c, &h->name);
+	else
+		rendezvous_private_name(&h->name);
+	return RAW3(SYS_getrandom, &h->secret, sizeof h->secret, 0) == sizeof h->secret ? 0 : -EIO;
+}
+
 static int stack_start(struct netio *n, struct netio_config *c, char *why, size_t why_len)
 {
 	uint8_t seed[32];
@@ -385,7 +401,7 @@ static int stack_start(struct netio *n, struct netio_config *c, char *why, size_
 	/* What the link cannot do is done on the way out (device send), so the core may always leave it. */
 	c->stack.device_caps =
 	    DEVICE_TX_CSUM | DEVICE_TX_TSO4 | (n->dev.caps & (DEVICE_NO_ARP | DEVICE_NONE));
-	if (RAW3(SYS_getrandom, seed, sizeof seed, 0) != sizeof seed) {
+	if (RAW3(SYS_getrandom, seed, sizeof seed, 0) != sizeof seed || name_stack(n, c)) {
 		why_set(why, why_len, "the kernel gives no random numbers");
 		return -EIO;
 	}
@@ -466,7 +482,7 @@ static struct netio *netio_new(void)
 
 	if (n)
 		n->timer_fd = n->region.fd = n->dev.fd = n->dev.claim_fd = n->post_fd = n->keeper_fd =
-		    n->forking.line = n->rendezvous_fd = -1;
+		    n->forking.line = -1;
 	return n;
 }
 
@@ -483,36 +499,57 @@ void attach_describe(const struct netio *n, struct attach_message *m)
 	memcpy(m->device_name, n->device_name, sizeof m->device_name);
 }
 
+/* The device of another process's description; its descriptors are ours. */
+static int device_adopt(struct netio *n, const struct attach_message *m, int fd, int claim)
+{
+	uint8_t *scratch = n->dev.tx_scratch;
+	int err;
+
+	n->dev = m->device;
+	n->dev.ops = device_kinds[m->device_kind];
+	n->dev.tx_scratch = scratch;
+	n->dev.mem = NULL;
+	n->dev.claim_fd = -1;
+	n->dev.fd = -1;
+	memcpy(n->device_name, m->device_name, sizeof n->device_name);
+	err = fds_keep(fd, &n->dev.fd);
+	/* Whoever is left of a stack keeps a second one off its address. */
+	if (m->device.claim_fd < 0 || err)
+		raw_close(claim);
+	else
+		err = fds_keep(claim, &n->dev.claim_fd);
+	return err;
+}
+
 int netio_adopt(const struct attach_message *m, const int fd[ATTACH_FDS], struct netio **out)
 {
 	struct netio *n = netio_new();
 	char why[128];
-	int err;
+	int taken = 0, err;
 
 	*out = NULL;
-	if (!n)
-		return -ENOMEM;
-	err = m->device_kind < ARRAY_LEN(device_kinds) ? buffers_alloc(n) : -EPROTO;
-	if (!err)
-		err = region_adopt(&n->region, fd[0]);
+	err = !n ? -ENOMEM : m->device_kind < ARRAY_LEN(device_kinds) ? buffers_alloc(n) : -EPROTO;
 	if (!err) {
-		uint8_t *scratch = n->dev.tx_scratch;
-
-		n->dev = m->device;
-		n->dev.ops = device_kinds[m->device_kind];
-		n->dev.tx_scratch = scratch;
-		n->dev.mem = NULL;
-		n->dev.claim_fd = -1; /* the maker's; who enters by the name needs none */
-		n->dev.fd = -1;
-		memcpy(n->device_name, m->device_name, sizeof n->device_name);
-		err = fds_keep(fd[1], &n->dev.fd);
+		taken = 1;
+		err = region_adopt(&n->region, fd[0]);
 	}
-	if (!err)
+	if (!err) {
+		taken = 2;
 		err = fds_keep(fd[2], &n->timer_fd);
+	}
+	if (!err) {
+		taken = ATTACH_FDS;
+		err = device_adopt(n, m, fd[1], fd[3]);
+	}
 	if (!err)
 		err = post_open(n, why, sizeof why);
 	if (err) {
-		release(n);
+		static const int order[ATTACH_FDS] = {0, 2, 1, 3};
+
+		for (int i = taken; i < ATTACH_FDS; i++)
+			raw_close(fd[order[i]]);
+		if (n)
+			release(n);
 		return err;
 	}
 	stack_handle(n);
@@ -534,27 +571,14 @@ static int joined_capture(struct netio *n, const struct netio_config *c, char *w
 	return err;
 }
 
-static int attach(const struct netio_config *config, struct netio **out, char *why, size_t why_len)
+/* A stack of our own; the rendezvous' listener is for its keeper. */
+static int make(const struct netio_config *config, int listener, struct netio **out, char *why,
+		size_t why_len)
 {
 	struct netio_config c = *config;
-	int listener = -1, err = sys_init();
-	struct netio *n;
+	struct netio *n = netio_new();
+	int err;
 
-	*out = NULL;
-	why[0] = 0;
-	if (err) {
-		why_set(why, why_len,
-			"this C library lacks a call that the stack needs; glibc 2.36 or later");
-		return err;
-	}
-	if (keeper_possible() && rendezvous_wanted(config)) {
-		err = rendezvous(config, &listener, out, why, why_len);
-		if (*out && config->pcap_path[0])
-			err = joined_capture(*out, config, why, why_len);
-		if (*out || err)
-			return err;
-	}
-	n = netio_new();
 	if (!n) {
 		why_set(why, why_len, "no memory for the stack; raise `ulimit -v`");
 		return -ENOMEM;
@@ -566,17 +590,55 @@ static int attach(const struct netio_config *config, struct netio **out, char *w
 	err = build(n, &c, why, why_len);
 	if (err) {
 		release(n);
-	} else {
-		fds_attach(n);
-		*out = n;
-		n->rendezvous_fd = listener;
-		if (listener >= 0)
-			keeper_start(n); /* without one this stack is ours alone */
-		n->rendezvous_fd = -1;
+		return err;
 	}
+	fds_attach(n);
+	if (listener >= 0 && n->dev.fd >= 0)
+		keeper_begin(n, listener); /* without one this stack is ours alone */
+	*out = n;
+	return 0;
+}
+
+static int attach_once(const struct netio_config *config, struct netio **out, char *why, size_t why_len)
+{
+	int listener = -1, err;
+
+	if (keeper_known() && rendezvous_wanted(config)) {
+		err = rendezvous(config, &listener, out, why, why_len);
+		if (*out && config->pcap_path[0])
+			err = joined_capture(*out, config, why, why_len);
+		if (*out || err)
+			return err == -EBUSY ? -EADDRINUSE : err;
+	}
+	if (listener >= 0 && !keeper_possible()) {
+		raw_close(listener); /* nobody answers there */
+		listener = -1;
+	}
+	err = make(config, listener, out, why, why_len);
 	if (listener >= 0)
 		raw_close(listener);
 	return err;
+}
+
+static int attach(const struct netio_config *config, struct netio **out, char *why, size_t why_len)
+{
+	const struct timespec pause = {0, (long)(50 * NS_PER_MS)};
+	int err = sys_init();
+
+	*out = NULL;
+	why[0] = 0;
+	if (err) {
+		why_set(why, why_len,
+			"this C library lacks a call that the stack needs; glibc 2.36 or later");
+		return err;
+	}
+	for (nsec patience = netio_now() + ORPHANED_NS;;) {
+		err = attach_once(config, out, why, why_len);
+		/* A stack whose keeper has just been killed has the device, and a name that was free. */
+		if (err != -EBUSY || !rendezvous_wanted(config) || netio_now() >= patience)
+			return err;
+		RAW2(SYS_nanosleep, &pause, NULL);
+	}
 }
 
 int netio_attach(const struct netio_config *config, struct netio **out, char *why, size_t why_len)

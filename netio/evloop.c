@@ -31,6 +31,7 @@
  */
 #include <dlfcn.h>
 #include <linux/futex.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 
 #include "netio/internal.h"
@@ -64,11 +65,12 @@ struct driver {
 	struct ev_loop *loop;
 	pthread_t thread;
 	int kick_fd;	       /* wakes the loop to stop */
+	int line_fd;	       /* an epoll set with the life line, whose number comes and goes */
 	_Atomic uint32_t stop; /* a futex: the tick sleeps on it */
 	bool armed;
 	bool hand_over; /* an application thread is back: leave ARMED */
 	uint64_t seen;	/* activity at the last look */
-	ev_io device, timer, kick;
+	ev_io device, timer, line, kick;
 };
 
 static TLS_FAST bool in_driver;
@@ -99,7 +101,8 @@ static void drive_once(struct driver *d)
 		d->hand_over = true;
 		return;
 	}
-	/* Who went to sleep since we looked has driven himself, and finds what came later as he falls asleep. */
+	/* Who went to sleep since we looked has driven himself, and finds what came later as he falls asleep.
+	 */
 	if (atomic_load(&n->region.head->waiters) > 0)
 		d->hand_over = true;
 	else
@@ -112,6 +115,19 @@ static void on_io(EV_P_ ev_io *w, int revents)
 	(void)loop;
 	(void)revents;
 	drive_once(w->data);
+}
+
+/* The keeper was killed. */
+static void on_line(EV_P_ ev_io *w, int revents)
+{
+	struct driver *d = w->data;
+	struct epoll_event e;
+
+	(void)loop;
+	(void)revents;
+	RAW6(SYS_epoll_pwait, d->line_fd, &e, 1, 0, NULL, 0);
+	atomic_store(&d->n->line_lost, true);
+	d->hand_over = true;
 }
 
 static void on_kick(EV_P_ ev_io *w, int revents)
@@ -136,9 +152,11 @@ static void arm(struct driver *d, bool on)
 		if (d->n->dev.fd >= 0)
 			d->ev.ev_io_start(d->loop, &d->device);
 		d->ev.ev_io_start(d->loop, &d->timer);
+		d->ev.ev_io_start(d->loop, &d->line);
 	} else {
 		d->ev.ev_io_stop(d->loop, &d->device);
 		d->ev.ev_io_stop(d->loop, &d->timer);
+		d->ev.ev_io_stop(d->loop, &d->line);
 	}
 }
 
@@ -192,6 +210,8 @@ static void *driver_main(void *arg)
 	while (!atomic_load(&d->stop)) {
 		uint64_t activity = atomic_load_explicit(&n->region.head->activity, memory_order_relaxed);
 
+		if (atomic_load(&n->line_lost) || n->keepers != n->region.head->keepers)
+			keeper_look(n);
 		if (activity != d->seen) { /* TICK */
 			d->seen = activity;
 			arm(d, false);
@@ -281,6 +301,27 @@ static void driver_count(struct netio *n, bool on)
 	netio_leave(n);
 }
 
+/* libev does not bear a descriptor that another thread closes: it gets a set that has it. */
+static void line_add(struct netio *n, struct driver *d)
+{
+	struct epoll_event e = {.events = EPOLLRDHUP | EPOLLET};
+
+	lock_acquire(n);
+	if (n->keeper_fd >= 0)
+		RAW4(SYS_epoll_ctl, d->line_fd, EPOLL_CTL_ADD, n->keeper_fd, &e);
+	lock_release(n);
+}
+
+static int line_open(struct netio *n, struct driver *d)
+{
+	int fd = (int)RAW1(SYS_epoll_create1, EPOLL_CLOEXEC);
+	int err = fd < 0 ? fd : fds_keep(fd, &d->line_fd);
+
+	if (!err)
+		line_add(n, d);
+	return err;
+}
+
 static pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
 
 int netio_start_driver(struct netio *n)
@@ -297,17 +338,20 @@ int netio_start_driver(struct netio *n)
 	if (!d)
 		goto out;
 	d->n = n;
-	d->kick_fd = -1;
+	d->kick_fd = d->line_fd = -1;
 	err = load_libev(d);
 	if (!err) {
 		fd = (int)RAW2(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC);
 		err = fd < 0 ? fd : fds_keep(fd, &d->kick_fd);
 	}
+	if (!err)
+		err = line_open(n, d);
 	if (!err) {
 		ev_io_init(&d->kick, on_kick, d->kick_fd, EV_READ);
 		ev_io_init(&d->device, on_io, n->dev.fd, EV_READ);
 		ev_io_init(&d->timer, on_io, n->timer_fd, EV_READ);
-		d->kick.data = d->device.data = d->timer.data = d;
+		ev_io_init(&d->line, on_line, d->line_fd, EV_READ);
+		d->kick.data = d->device.data = d->timer.data = d->line.data = d;
 		/* Here, not in the thread: by then the application may have taken the last number. */
 		err = loop_open(d);
 	}
@@ -315,8 +359,8 @@ int netio_start_driver(struct netio *n)
 		err = spawn(d);
 	if (err) {
 		loop_close(d);
-		if (d->kick_fd >= 0)
-			fds_drop(&d->kick_fd);
+		fds_drop(&d->kick_fd);
+		fds_drop(&d->line_fd);
 		pages_free(d, sizeof *d);
 	} else {
 		n->driver = d;
@@ -330,34 +374,56 @@ out:
 	return err;
 }
 
-bool netio_pause_driver(struct netio *n)
-{
-	bool running;
-
-	pthread_mutex_lock(&starting);
-	running = n->driver && !n->forgotten;
-	if (running)
-		driver_stop(n);
-	pthread_mutex_unlock(&starting);
-	return running;
-}
-
 void driver_stop(struct netio *n)
 {
-	struct driver *d = n->driver;
+	struct driver *d;
 	uint64_t one = 1;
 
+	pthread_mutex_lock(&starting);
+	d = n->driver;
+	n->driver = NULL;
+	pthread_mutex_unlock(&starting);
+	/* The thread that ends may wait for `starting` (driver_watch_line). */
 	if (!d)
 		return;
-	n->driver = NULL;
 	atomic_store(&d->stop, 1);
 	RAW6(SYS_futex, &d->stop, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 	raw_write(d->kick_fd, &one, sizeof one);
 	driver_unpark(n);
 	pthread_join(d->thread, NULL);
 	fds_drop(&d->kick_fd);
+	fds_drop(&d->line_fd);
 	pages_free(d, sizeof *d);
 	driver_count(n, false);
+}
+
+bool netio_pause_driver(struct netio *n)
+{
+	bool running;
+
+	pthread_mutex_lock(&starting);
+	running = n->driver && !n->forgotten;
+	pthread_mutex_unlock(&starting);
+	if (running)
+		driver_stop(n);
+	return running;
+}
+
+bool netio_leave_to_keeper(struct netio *n)
+{
+	if (n->forgotten || keeper_start(n))
+		return false;
+	n->driver_wanted = false;
+	driver_stop(n);
+	return true;
+}
+
+void driver_watch_line(struct netio *n)
+{
+	pthread_mutex_lock(&starting);
+	if (n->driver)
+		line_add(n, n->driver);
+	pthread_mutex_unlock(&starting);
 }
 
 /* In a forked child the thread does not exist. */
@@ -368,6 +434,8 @@ void driver_forget(struct netio *n)
 	pthread_mutex_init(&starting, NULL);
 	n->driver = NULL;
 	n->driver_wanted = false;
-	if (d)
+	if (d) {
 		fds_drop(&d->kick_fd);
+		fds_drop(&d->line_fd);
+	}
 }

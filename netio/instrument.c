@@ -65,6 +65,6 @@ NOT_INSTRUMENTED const char *__asan_default_options(void)
 
 const char *instrument_log(void)
 {
-	return getenv("UTCP_INSTRUMENT_LOG");
+	return getenv("UTCP_TEST_INSTRUMENT_LOG");
 }
 #endif

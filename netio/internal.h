@@ -21,6 +21,13 @@
 
 #define REGION_HEAD_BYTES 4096u /* keeps the stack's base page-aligned */
 
+/* Where the keeper of a stack listens: an abstract AF_UNIX address, and whose it is (rendezvous.c). */
+struct stack_name {
+	uint32_t uid;
+	uint32_t len; /* of path */
+	char path[108];
+};
+
 struct region_head {
 	char magic[8];
 	uint64_t layout_hash;
@@ -34,11 +41,19 @@ struct region_head {
 	nsec armed;	    /* what the timerfd is set to; NSEC_NEVER: off */
 	ref procs;	    /* attached processes (procs.c), the keeper not among them */
 	ref making; /* a process slot of which nobody knows yet but who made it, in this hold of the lock */
-	uint32_t proc_count;
+	uint32_t proc_count, proc_serial;
 	uint32_t drivers; /* processes with a driver thread */
 	uint64_t network; /* SO_NETNS_COOKIE of the namespace that the stack is in; 0: unknown */
 	ref keeper;	  /* the keeper's process slot while it pumps (pump.c) */
 	ref passages;	  /* a process slot without a process: what is on its way (passage.c) */
+
+	/* the keeper (keeper.c), and how to come by the next one (respawn.c) */
+	struct stack_name name;
+	uint64_t secret;   /* whoever knows it has this region */
+	uint32_t keepers;  /* keepers so far; 0: the stack has never had one */
+	uint32_t hasty;	   /* of them, in a row, that did not live long */
+	nsec keeper_born;  /* the last one */
+	uint32_t has_init; /* the first process of a PID namespace is attached: it would adopt the keeper */
 
 	/* the drivers' view (evloop.c): a Dekker pair, seq_cst on both sides */
 	_Atomic int waiters;	   /* published threads of all processes */
@@ -63,6 +78,18 @@ int region_grow(struct region *r, uint64_t bytes);
 struct netio;
 /* Give spare memory back to the system. Takes the lock, repeatedly and for short. */
 void region_trim(struct netio *n);
+
+/* One value into a hash of the layout (FNV-1a over words). */
+static inline uint64_t layout_mix(uint64_t hash, const size_t *facts, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		hash = (hash ^ facts[i]) * 0x100000001b3ull;
+	return hash;
+}
+#define LAYOUT_FIELD(type, field) offsetof(struct type, field), sizeof(((struct type *)NULL)->field)
+/* The structures of ready.c and procs.c that nobody else sees. */
+uint64_t ready_layout(uint64_t hash);
+uint64_t procs_layout(uint64_t hash);
 
 int lock_init(struct region_head *h);
 void lock_acquire(struct netio *n);
@@ -154,10 +181,17 @@ struct netio {
 	/* this process among others (procs.c, keeper.c) */
 	ref proc;
 	uint64_t fingerprint;
-	int rendezvous_fd; /* on its way to the keeper */
 	bool joined;
-	int post_fd;   /* sends datagrams to bells */
-	int keeper_fd; /* our life line to the keeper; -1: none */
+	int post_fd;		/* sends datagrams to bells */
+	int keeper_fd;		/* our life line to the keeper; -1: none */
+	_Atomic bool line_lost; /* it has hung up */
+	bool is_keeper;
+	bool keeper_told;	   /* the log has a line about a keeper that cannot be had */
+	_Atomic uint32_t keepers;  /* region_head.keepers when the line was made or last looked at */
+	uint32_t lines;		   /* made in haste, in a row */
+	nsec line_since;	   /* when it was made */
+	_Atomic nsec look_at;	   /* when to look at the line, or for a keeper, again */
+	pthread_mutex_t line_lock; /* one thread of the process is at it */
 	struct fork_state {
 		ref proc;
 		int line; /* the child's life line */
@@ -226,6 +260,8 @@ void waitsets_free(struct netio *n, bool close_fds);
 /* fork(): shares in the sets that the child inherits, and what it does with its copies. */
 void waitsets_before_fork(struct netio *n, struct stack_cx *cx, ref child);
 void waitsets_after_fork(struct netio *n);
+/* There is a new life line: who sleeps is to see it hang up. Lock held. */
+void waitsets_watch_line(struct netio *n);
 
 /* ------------------------------------------------------------------ processes (procs.c), keeper (keeper.c)
  */
@@ -241,8 +277,11 @@ struct proc {
 	ref holds;	  /* what this one shares in */
 	uint32_t waiters; /* its part of region_head.waiters */
 	int32_t pid;
-	bool driver; /* counted in region_head.drivers */
-	bool whole;  /* made, and not being freed */
+	uint32_t serial; /* never used twice: the place may be */
+	uint32_t keeper; /* region_head.keepers of the keeper that has its line */
+	bool driver;	 /* counted in region_head.drivers */
+	bool whole;	 /* made, and not being freed */
+	uint64_t reaps;	 /* the PID namespace (its inode) whose orphans it adopts; 0: none */
 };
 _Static_assert(sizeof(struct proc) <= 64, "struct proc outgrew its pool class");
 
@@ -251,6 +290,11 @@ ref proc_new(struct netio *n, struct stack_cx *cx);
 ref proc_slot(struct netio *n, struct stack_cx *cx);
 /* The numbers of all attached processes; how many. */
 uint32_t procs_pids(struct netio *n, struct stack_cx *cx, int32_t *pid, uint32_t max);
+/* Is it gone for certain? Needs nothing of it but what the kernel knows (for a keeper that has no line to
+ * it). */
+bool proc_is_gone(struct netio *n, struct stack_cx *cx, ref proc);
+/* Is a process of this stack the one that adopts our orphans? */
+bool proc_adopts_orphans(struct netio *n);
 /* A process is gone: drop its shares by the rules of close(). */
 void proc_reap(struct netio *n, struct stack_cx *cx, ref proc);
 /* A slot for a process that has the sockets with these cookies; REF_NONE: none of them is an object. */
@@ -268,8 +312,23 @@ bool hold_drop(struct stack_cx *cx, ref hold);
 void proc_hold_end(struct stack_cx *cx, ref hold);
 void proc_holds_end(struct stack_cx *cx, ref proc);
 
-/* Start a keeper if there is none, and make our process known to it. 0 or a negative errno. */
+/* respawn.c: make sure that there is a keeper and that it knows our process. 0 or a negative errno. */
 int keeper_start(struct netio *n);
+/* The same from netio_leave(), when the line has hung up or it is time to look. */
+void keeper_look(struct netio *n);
+static inline bool keeper_look_due(const struct netio *n)
+{
+	return n->cx.now >= n->look_at || n->keepers != n->region.head->keepers ||
+	       atomic_load_explicit(&n->line_lost, memory_order_relaxed);
+}
+/* In a forked child: the parent's other threads were perhaps at it. */
+void keeper_line_after_fork(struct netio *n);
+/* The life line is `fd` from now on (taken over; 0 or a negative errno). */
+int keeper_line_set(struct netio *n, int fd);
+/* The first one, for a stack that others can find. What goes wrong is reported. */
+void keeper_begin(struct netio *n, int listener);
+/* One with this listening socket, which stays the caller's. */
+int keeper_spawn(struct netio *n, int listener);
 /* A life line for process slot `proc`, kept in *line. 0 or a negative errno. */
 int keeper_add(struct netio *n, ref proc, int *line);
 bool keeper_alive(struct netio *n);
@@ -286,14 +345,24 @@ enum {
 	MESSAGE_SOCKET,
 	MESSAGE_PASS,
 	MESSAGE_CLAIM,
-	MESSAGE_TAKEN
+	MESSAGE_TAKEN,
+	MESSAGE_RETURN
 };
-#define ATTACH_FDS  3
-#define MESSAGE_FDS 4 /* to the keeper: the rendezvous' listening socket as well */
+#define ATTACH_FDS  4 /* the fourth: struct device's claim, or the timer again */
+#define MESSAGE_FDS 5 /* to the keeper: the rendezvous' listening socket as well */
 struct enter_message {
 	uint32_t type;
 	uint32_t fresh; /* wants to see every frame from the first on */
 	uint64_t fingerprint;
+	uint64_t layout; /* netio_layout(): the two ends are of one make */
+};
+enum { REFUSE_SETTINGS, REFUSE_LAYOUT, REFUSE_MEMORY }; /* second word of MESSAGE_REFUSE */
+/* An attached process to a keeper that is newer than its line. */
+struct return_message {
+	uint32_t type;
+	ref proc;
+	uint32_t serial, reserved;
+	uint64_t secret;
 };
 struct attach_message {
 	uint32_t type;
@@ -304,7 +373,16 @@ struct attach_message {
 	struct device device;
 	char device_name[64];
 };
+#define KEEPER_FD 3 /* of the keeper: its first life line */
 void attach_describe(const struct netio *n, struct attach_message *m);
+/* What goes with it. */
+static inline void attach_fds(const struct netio *n, int fds[ATTACH_FDS])
+{
+	fds[0] = n->region.fd;
+	fds[1] = n->dev.fd;
+	fds[2] = n->timer_fd;
+	fds[3] = n->dev.claim_fd >= 0 ? n->dev.claim_fd : n->timer_fd;
+}
 /* An attachment made of descriptors that another process sent; it takes them over. No process slot yet. */
 int netio_adopt(const struct attach_message *m, const int fd[ATTACH_FDS], struct netio **out);
 /* The same for an application process, whose slot the message names, with its life line. */
@@ -321,10 +399,21 @@ int message_wait(int from, int ms);
 int rendezvous(const struct netio_config *c, int *listener, struct netio **out, char *why, size_t why_len);
 bool rendezvous_wanted(const struct netio_config *c);
 struct sockaddr_un;
-socklen_t rendezvous_name(const struct netio_config *c, struct sockaddr_un *sun);
+socklen_t rendezvous_address(const struct netio_config *c, struct sockaddr_un *sun);
 bool rendezvous_trusts(int fd);
 uint64_t rendezvous_fingerprint(const struct netio_config *c);
+void rendezvous_name(const struct netio_config *c, struct stack_name *name);
+/* One that nobody else uses. */
+void rendezvous_private_name(struct stack_name *name);
+/* A socket that listens at the name: a descriptor, -EADDRINUSE, another negative errno. */
+int rendezvous_listen(const struct stack_name *name);
+/* A connection to whoever listens there: -ECONNREFUSED, -EAGAIN (not now), -EPERM (a stranger). */
+int rendezvous_dial(const struct stack_name *name);
+/* Is there a program to be the keeper, and may we start it? */
+bool keeper_known(void);
 bool keeper_possible(void);
+/* What all processes of a stack must agree on: every structure in the region, every message. */
+uint64_t netio_layout(void);
 
 /* ------------------------------------------------------------------ network.c */
 /* The stack is in the namespace of n->post_fd. */
@@ -341,6 +430,8 @@ bool netio_in_driver(void); /* the calling thread is a driver thread */
 void driver_stop(struct netio *n);
 void driver_unpark(struct netio *n);
 void driver_forget(struct netio *n);
+/* There is a new life line. */
+void driver_watch_line(struct netio *n);
 
 /* ------------------------------------------------------------------ drive.c */
 /* The clock into n->cx, and the region's limit. */

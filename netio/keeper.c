@@ -3,11 +3,8 @@
  * (design D6).
  *
  * Theory of operation. Whoever makes a stack starts its keeper: this library,
- * executed as a program. It is made by
- * two nested clone()s with no exit signal, the first of which ends at once: so
- * it is nobody's child that wait() could return, holds no descriptor of the
- * application's, and has a session of its own. It maps the region and gets the
- * device and the timer over a socket.
+ * executed as a program (respawn.c). It maps the region and gets the device and
+ * the timer over a socket. When it is killed, the processes start another.
  *
  * Every attached process has a life line: a socket whose other end the keeper
  * holds. Whatever ends the process closes it; the keeper then drops what the
@@ -27,6 +24,7 @@
  *   PUMP    a connection for a program without hooks (pump.c)
  *   PASS, CLAIM, TAKEN  descriptors on their way to another process (passage.c)
  *   JOIN    a new image of the process (exec): it gets an ATTACH back
+ *   RETURN  from a process whose keeper was killed, on a line of its own making
  *
  * A line that hangs up without its process having begun (fork() failed) is the
  * same case as a death.
@@ -48,23 +46,15 @@
 #include "netio/passage.h"
 #include "netio/pump.h"
 
-#define CLONE_STACK  16384u
-#define KEEPER_FD    3
-#define LINES_MAX    65536u
-#define EVENTS	     16
-#define SIGSET_BYTES 8 /* of the kernel's sigset_t */
-
-static char library_path[4096];
-static uint32_t drain_ms = 2000;
-
-void netio_set_keeper(const char *library, uint32_t ms)
-{
-	size_t len = strlen(library);
-
-	if (len < sizeof library_path)
-		memcpy(library_path, library, len + 1);
-	drain_ms = ms;
-}
+#define LINES_MAX     65536u
+#define STRANGERS_MAX 256 /* lines that have not said yet whose they are */
+#define EVENTS	      16
+#define SIGSET_BYTES  8 /* of the kernel's sigset_t */
+#define MISSING_NS    (500 * NS_PER_MS)
+#define HASTY_NS      NS_PER_S
+#define UNKNOWN_PATIENCE                                                                                     \
+	(10 * NS_PER_S) /* for a slot whose process has never been seen, if it is the last                   \
+			 */
 
 /* ------------------------------------------------------------ messages */
 
@@ -106,7 +96,8 @@ int message_receive(int from, void *data, size_t len, int fds[MESSAGE_FDS])
 	struct cmsghdr *c;
 	long r;
 
-	fds[0] = fds[1] = fds[2] = fds[3] = -1;
+	for (int i = 0; i < MESSAGE_FDS; i++)
+		fds[i] = -1;
 	do {
 		r = RAW3(SYS_recvmsg, from, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	} while (r == -EINTR);
@@ -130,143 +121,7 @@ int message_wait(int from, int ms)
 	return r == 1 ? 0 : -ETIMEDOUT;
 }
 
-/* ------------------------------------------------------------ starting it */
-
-struct birth {
-	const char *path;
-	int line;
-	void *stack; /* of the second clone */
-	char *env[2 + INSTRUMENT_VARIABLES];
-	const char *log; /* NULL: no stderr */
-	int err;
-};
-
-/*
- * The C library's clone() under the name that nobody interposes. The thread
- * sanitizer's runtime takes clone() for a fork() and, since both processes have
- * the same memory, leaves its "ignore what this thread calls" twice for the once
- * that it entered it: from then on it sees no lock of the calling thread.
- */
-int __clone(int (*fn)(void *), void *stack, int flags, void *arg, ...);
-
-/*
- * The keeper-to-be. Shares our memory until the exec: system calls only. It never
- * returns, so that an instrument's entry without the exit would stay behind in the
- * parent: a frame on the call stack of our thread, marks on the borrowed stack.
- */
-NOT_INSTRUMENTED static int grandchild(void *arg)
-{
-	struct birth *b = arg;
-	char *argv[] = {(char *)(uintptr_t) "utcp-keeper", NULL};
-	uint64_t none = 0;
-
-	RAW1(SYS_setsid, 0);
-	RAW1(SYS_chdir, "/");
-	RAW3(SYS_dup3, b->line, KEEPER_FD, 0);
-	RAW3(SYS_close_range, KEEPER_FD + 1, UINT32_MAX, 0);
-	for (int fd = 0; fd < KEEPER_FD; fd++)
-		RAW1(SYS_close, fd);
-	RAW4(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR, 0);
-	RAW3(SYS_dup3, 0, 1, 0);
-	if (!b->log || RAW4(SYS_openat, AT_FDCWD, b->log, O_WRONLY | O_APPEND | O_CREAT, 0600) < 0)
-		RAW3(SYS_dup3, 0, 2, 0);
-	RAW4(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, SIGSET_BYTES);
-	b->err = (int)RAW3(SYS_execve, b->path, argv, b->env);
-	return 1;
-}
-
-static int child(void *arg)
-{
-	struct birth *b = arg;
-
-	if (__clone(grandchild, (char *)b->stack + CLONE_STACK, CLONE_VM | CLONE_VFORK, b) < 0)
-		b->err = -EAGAIN;
-	return 0;
-}
-
-/* As in spawn() of a shell's double fork, but without a copy of our memory and without SIGCHLD. */
-static int spawn(int line)
-{
-	struct birth b = {
-	    .path = library_path, .line = line, .env = {(char *)(uintptr_t)NETIO_KEEPER_VARIABLE "=3"}};
-	uint64_t all = UINT64_MAX, old;
-	char *stacks = pages_alloc(2 * CLONE_STACK);
-	int pid, status, saved_errno = errno;
-
-	if (!stacks)
-		return -ENOMEM;
-	b.stack = stacks + CLONE_STACK;
-	b.log = instrument_log();
-	instrument_variables(b.env + 1);
-	RAW4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, SIGSET_BYTES);
-	pid = __clone(child, stacks + CLONE_STACK, CLONE_VM | CLONE_VFORK, &b);
-	if (pid < 0)
-		b.err = -EAGAIN;
-	else
-		RAW4(SYS_wait4, pid, &status, __WALL, NULL);
-	RAW4(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, SIGSET_BYTES);
-	pages_free(stacks, 2 * CLONE_STACK);
-	errno = saved_errno;
-	return b.err;
-}
-
-/* Whoever inherits orphans would have to reap the keeper, or could not live without it. */
-static bool adopts_orphans(void)
-{
-	int subreaper = 0;
-
-	return getpid() == 1 || (RAW2(SYS_prctl, PR_GET_CHILD_SUBREAPER, &subreaper) == 0 && subreaper);
-}
-
-bool keeper_possible(void)
-{
-	return library_path[0] && !adopts_orphans();
-}
-
-bool keeper_alive(struct netio *n)
-{
-	struct pollfd p = {.fd = n->keeper_fd, .events = POLLIN};
-	struct timespec zero = {0, 0};
-
-	if (n->keeper_fd < 0)
-		return false;
-	return RAW6(SYS_ppoll, &p, 1, &zero, NULL, 0, 0) == 0;
-}
-
-bool netio_is_kept(struct netio *n)
-{
-	return !n->forgotten && keeper_alive(n);
-}
-
-int keeper_start(struct netio *n)
-{
-	struct attach_message m;
-	int pair[2], err;
-
-	if (keeper_alive(n))
-		return 0;
-	if (n->keeper_fd >= 0)
-		fds_drop(&n->keeper_fd);
-	if (!keeper_possible() || n->dev.fd < 0 || n->dev.mem)
-		return -ENOENT;
-	err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
-	if (err)
-		return err;
-	passages_forget(n);
-	attach_describe(n, &m);
-	m.drain_ms = drain_ms;
-	err = message_send(pair[0], &m, sizeof m,
-			   (int[]){n->region.fd, n->dev.fd, n->timer_fd, n->rendezvous_fd},
-			   n->rendezvous_fd >= 0 ? MESSAGE_FDS : ATTACH_FDS);
-	if (!err)
-		err = spawn(pair[1]);
-	raw_close(pair[1]);
-	if (err) {
-		raw_close(pair[0]);
-		return err;
-	}
-	return fds_keep(pair[0], &n->keeper_fd);
-}
+/* ------------------------------------------------------------ children */
 
 int keeper_add(struct netio *n, ref proc, int *line)
 {
@@ -292,11 +147,8 @@ int keeper_add(struct netio *n, ref proc, int *line)
 
 int netio_before_exec(struct netio *n, bool passes)
 {
-	int err;
+	int err = keeper_start(n);
 
-	netio_births_begin();
-	err = keeper_start(n);
-	netio_births_end();
 	if (err)
 		return err;
 	if (passes)
@@ -409,6 +261,8 @@ bool netio_is_joined(struct netio *n)
 struct line {
 	int fd; /* -1: free */
 	ref proc;
+	uint32_t serial; /* of the process */
+	bool trusted;	 /* of a user whom we would tell everything */
 };
 
 static struct keeper {
@@ -419,6 +273,9 @@ static struct keeper {
 	int listener;		   /* -1: nobody can find us */
 	bool armed;		   /* device and timer are in the set */
 	bool leaving;		   /* somebody waits for us to make room for another configuration */
+	bool missing;		   /* processes of an earlier keeper have not returned */
+	uint32_t strangers;	   /* lines without a process */
+	nsec born;
 	uint32_t drain_ms;
 	nsec limit; /* give up what is left then; 0: nothing is left or somebody lives */
 	uint32_t left;
@@ -434,7 +291,22 @@ static int watch(struct keeper *k, int op, int fd, uint64_t tag)
 	return (int)RAW4(SYS_epoll_ctl, k->epfd, op, fd, &e);
 }
 
-static void line_open(struct keeper *k, int fd, ref proc)
+/* The line is process `proc`'s from now on. Lock held. */
+static void line_bind(struct keeper *k, struct line *l, ref proc)
+{
+	struct stack_cx *cx = &k->n->cx;
+	struct proc *p = pool_at(cx, proc);
+
+	if (!proc || !pool_valid(cx, POOL_PROC, proc))
+		return;
+	l->proc = proc;
+	l->serial = p->serial;
+	p->keeper = k->n->region.head->keepers;
+	k->open++;
+	k->strangers--;
+}
+
+static struct line *line_open(struct keeper *k, int fd, ref proc, bool trusted)
 {
 	uint32_t i = 0;
 
@@ -442,11 +314,25 @@ static void line_open(struct keeper *k, int fd, ref proc)
 		i++;
 	if (i == LINES_MAX || watch(k, EPOLL_CTL_ADD, fd, i)) {
 		raw_close(fd);
-		return;
+		return NULL;
 	}
 	k->line_count = MAX_OF(k->line_count, i + 1);
-	k->lines[i] = (struct line){fd, proc};
-	k->open += proc != REF_NONE;
+	k->lines[i] = (struct line){.fd = fd, .trusted = trusted};
+	k->strangers++;
+	if (proc) {
+		netio_enter(k->n);
+		line_bind(k, &k->lines[i], proc);
+		netio_leave(k->n);
+	}
+	return &k->lines[i];
+}
+
+/* Does it stand for the process in that place still? */
+static bool line_is_current(struct keeper *k, const struct line *l)
+{
+	const struct proc *p = pool_at(&k->n->cx, l->proc);
+
+	return l->proc && pool_valid(&k->n->cx, POOL_PROC, l->proc) && p->serial == l->serial;
 }
 
 static void line_ended(struct keeper *k, struct line *l)
@@ -454,7 +340,7 @@ static void line_ended(struct keeper *k, struct line *l)
 	struct netio *n = k->n;
 	struct stack_cx *cx = netio_enter(n);
 
-	if (l->proc) {
+	if (line_is_current(k, l)) {
 		proc_reap(n, cx, l->proc);
 		pumps_forget_process(l->proc);
 	}
@@ -462,98 +348,183 @@ static void line_ended(struct keeper *k, struct line *l)
 	netio_leave(n);
 	raw_close(l->fd);
 	k->open -= l->proc != REF_NONE;
-	*l = (struct line){-1, REF_NONE};
+	k->strangers -= l->proc == REF_NONE;
+	*l = (struct line){.fd = -1};
 }
 
 static void line_answer(struct keeper *k, const struct line *l)
 {
 	struct netio *n = k->n;
 	struct attach_message m;
+	int fds[ATTACH_FDS];
 
 	attach_describe(n, &m);
 	m.proc = l->proc;
 	m.drain_ms = k->drain_ms;
-	message_send(l->fd, &m, sizeof m, (int[]){n->region.fd, n->dev.fd, n->timer_fd}, ATTACH_FDS);
+	attach_fds(n, fds);
+	message_send(l->fd, &m, sizeof m, fds, ATTACH_FDS);
+}
+
+static void line_refuse(const struct line *l, uint32_t reason)
+{
+	uint32_t m[2] = {MESSAGE_REFUSE, reason};
+
+	message_send(l->fd, m, sizeof m, NULL, 0);
 }
 
 /* A process that found us by the name. */
 static void line_enter(struct keeper *k, struct line *l, const struct enter_message *m)
 {
 	struct netio *n = k->n;
-	uint32_t refuse[2] = {MESSAGE_REFUSE, 0};
-	bool same = m->fingerprint == n->fingerprint && !n->failure;
+	bool like = m->layout == netio_layout();
+	bool same = like && m->fingerprint == n->fingerprint && !n->failure;
 
-	if (!k->open && !pumps_live() && !passages_live() && (!same || m->fresh)) {
+	if (!k->open && !k->missing && !pumps_live() && !passages_live() && (!same || m->fresh)) {
 		k->leaving = true; /* it hears of it when we hang up */
 		return;
 	}
 	if (same) {
-		l->proc = proc_slot(n, netio_enter(n));
+		line_bind(k, l, proc_slot(n, netio_enter(n)));
 		netio_leave(n);
 	}
-	k->open += l->proc != REF_NONE;
 	if (l->proc)
 		line_answer(k, l);
 	else
-		message_send(l->fd, refuse, sizeof refuse, NULL, 0);
+		line_refuse(l, !like ? REFUSE_LAYOUT : same ? REFUSE_MEMORY : REFUSE_SETTINGS);
+}
+
+/* A process of the stack, whose line to the keeper before us hung up. False: it is none. */
+static bool line_return(struct keeper *k, struct line *l, const struct return_message *m)
+{
+	struct netio *n = k->n;
+	struct line claim = {.proc = m->proc, .serial = m->serial};
+	bool known;
+
+	netio_enter(n);
+	known = m->secret == n->region.head->secret && line_is_current(k, &claim);
+	for (uint32_t i = 0; known && i < k->line_count; i++) {
+		/* It has made another meanwhile. */
+		if (k->lines[i].fd >= 0 && k->lines[i].proc == m->proc) {
+			k->lines[i].proc = REF_NONE;
+			k->open--;
+			k->strangers++;
+		}
+	}
+	if (known)
+		line_bind(k, l, m->proc);
+	netio_leave(n);
+	return known;
 }
 
 static void line_spawn(struct keeper *k, int fd, const struct spawn_message *m)
 {
 	struct netio *n = k->n;
-	ref slot = proc_spawned(n, netio_enter(n), m);
+	struct stack_cx *cx = netio_enter(n);
+	ref slot = proc_spawned(n, cx, m);
 	uint32_t known[2] = {MESSAGE_SPAWN, slot != REF_NONE};
+	struct ucred u = {0};
+	socklen_t len = sizeof u;
 
+	/* The child of vfork() that made the line, and which keeps its number over the exec. */
+	if (slot && !RAW6(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &u, &len, 0))
+		((struct proc *)pool_at(cx, slot))->pid = u.pid;
 	netio_leave(n);
 	message_send(fd, known, sizeof known, NULL, 0);
 	if (slot)
-		line_open(k, fd, slot);
+		line_open(k, fd, slot, true);
 	else
 		raw_close(fd);
 }
 
+/* Whoever is of another user must know the secret (RETURN). */
 static void line_accept(struct keeper *k)
 {
 	int fd = (int)RAW4(SYS_accept4, k->listener, NULL, NULL, SOCK_CLOEXEC);
+	bool trusted = fd >= 0 && rendezvous_trusts(fd);
 
 	if (fd < 0)
 		return;
-	if (rendezvous_trusts(fd))
-		line_open(k, fd, REF_NONE);
+	if (trusted || k->strangers < STRANGERS_MAX)
+		line_open(k, fd, REF_NONE, trusted);
 	else
 		raw_close(fd);
+}
+
+union message {
+	uint32_t word[2];
+	struct enter_message enter;
+	struct spawn_message spawn;
+	struct return_message back;
+	struct pump_message pump;
+	struct pass_message pass;
+	uint64_t room[64]; /* what we do not know must not look like what we do */
+};
+
+/* What a line without a process may say. False: hang up. */
+static bool stranger_said(struct keeper *k, struct line *l, const union message *m, int len)
+{
+	if (len == sizeof m->back && m->back.type == MESSAGE_RETURN)
+		return line_return(k, l, &m->back);
+	if (!l->trusted)
+		return false;
+	if (len == sizeof m->enter && m->enter.type == MESSAGE_ENTER)
+		line_enter(k, l, &m->enter);
+	else
+		line_refuse(l, REFUSE_LAYOUT);
+	return true;
+}
+
+static int process_said_more(struct keeper *k, struct line *l, const union message *m, int len,
+			     const int *fds)
+{
+	if (len == sizeof m->pump && m->pump.type == MESSAGE_PUMP) {
+		pump_begin(k->n, k->epfd, &m->pump, fds[0], fds[1], l->proc);
+		return 2;
+	}
+	if (len == sizeof m->pass && m->pass.type == MESSAGE_PASS) {
+		passage_begin(k->n, k->epfd, &m->pass, fds);
+		return 2;
+	}
+	if (len == sizeof m->pass && m->pass.type == MESSAGE_TAKEN)
+		passage_taken(k->n, m->pass.cookie);
+	else if (len == sizeof m->word && m->word[0] == MESSAGE_JOIN)
+		line_answer(k, l);
+	return 0;
+}
+
+/* What a process may say. How many of the descriptors it was that were taken over. */
+static int process_said(struct keeper *k, struct line *l, const union message *m, int len, const int *fds)
+{
+	if (len == sizeof m->word && m->word[0] == MESSAGE_ADD && fds[0] >= 0)
+		line_open(k, fds[0], m->word[1], true);
+	else if (len == sizeof m->spawn && m->spawn.type == MESSAGE_SPAWN && fds[0] >= 0)
+		line_spawn(k, fds[0], &m->spawn);
+	else if (len == sizeof m->pass && m->pass.type == MESSAGE_CLAIM && fds[0] >= 0)
+		passage_claim(&m->pass, fds[0]);
+	else if (len == sizeof m->word && m->word[0] == MESSAGE_SOCKET && fds[0] >= 0)
+		network_answer(k->n, fds[0]);
+	else
+		return process_said_more(k, l, m, len, fds);
+	return 1;
 }
 
 static void line_read(struct keeper *k, struct line *l)
 {
 	int fds[MESSAGE_FDS], r;
-	union {
-		uint32_t word[2];
-		struct enter_message enter;
-		struct spawn_message spawn;
-		struct pump_message pump;
-		struct pass_message pass;
-	} m;
+	union message m;
+	int taken;
 
 	while ((r = message_receive(l->fd, &m, sizeof m, fds)) > 0) {
-		if (r == sizeof m.word && m.word[0] == MESSAGE_ADD && fds[0] >= 0 && l->proc)
-			line_open(k, fds[0], m.word[1]);
-		else if (r == sizeof m.word && m.word[0] == MESSAGE_SOCKET && fds[0] >= 0 && l->proc)
-			network_answer(k->n, fds[0]);
-		else if (r == sizeof m.word && m.word[0] == MESSAGE_JOIN && l->proc)
-			line_answer(k, l);
-		else if (r == sizeof m.enter && m.enter.type == MESSAGE_ENTER && !l->proc)
-			line_enter(k, l, &m.enter);
-		else if (r == sizeof m.spawn && m.spawn.type == MESSAGE_SPAWN && fds[0] >= 0 && l->proc)
-			line_spawn(k, fds[0], &m.spawn);
-		else if (r == sizeof m.pump && m.pump.type == MESSAGE_PUMP && l->proc)
-			pump_begin(k->n, k->epfd, &m.pump, fds[0], fds[1], l->proc);
-		else if (r == sizeof m.pass && m.pass.type == MESSAGE_PASS && l->proc)
-			passage_begin(k->n, k->epfd, &m.pass, fds);
-		else if (r == sizeof m.pass && m.pass.type == MESSAGE_CLAIM && fds[0] >= 0 && l->proc)
-			passage_claim(&m.pass, fds[0]);
-		else if (r == sizeof m.pass && m.pass.type == MESSAGE_TAKEN && l->proc)
-			passage_taken(k->n, m.pass.cookie);
+		taken = 0;
+		if (l->proc)
+			taken = process_said(k, l, &m, r, fds);
+		else if (!stranger_said(k, l, &m, r))
+			r = -EPERM;
+		for (int i = taken; i < MESSAGE_FDS; i++)
+			if (fds[i] >= 0)
+				raw_close(fds[i]);
+		if (r < 0)
+			break;
 	}
 	if (r != -EAGAIN)
 		line_ended(k, l);
@@ -569,6 +540,32 @@ static void arm(struct keeper *k, bool on)
 	watch(k, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, k->n->timer_fd, EVENT_TIMER);
 }
 
+/* Processes of an earlier keeper that have no line to us: the dead ones are reaped. */
+static void look_for_missing(struct keeper *k)
+{
+	struct netio *n = k->n;
+	struct region_head *h = n->region.head;
+	struct stack_cx *cx = netio_enter(n);
+	ref next;
+
+	k->missing = false;
+	for (ref r = h->procs; r; r = next) {
+		const struct proc *p = pool_at(cx, r);
+		/* A program that was spawned and is not preloaded, or a fork() cut short: nobody can tell. */
+		bool unknown = !p->pid && (k->open || cx->now - k->born < UNKNOWN_PATIENCE);
+
+		next = p->next;
+		if (p->keeper == h->keepers || r == h->keeper || r == h->passages)
+			continue;
+		if (unknown || !proc_is_gone(n, cx, r))
+			k->missing = true;
+		else
+			proc_reap(n, cx, r);
+	}
+	netio_drive(n, cx);
+	netio_leave(n);
+}
+
 /* Who drives, and is there still something to do? */
 static bool settle(struct keeper *k)
 {
@@ -576,7 +573,7 @@ static bool settle(struct keeper *k)
 	struct stack_cx *cx = netio_enter(n);
 	uint32_t left = stack_draining(cx);
 	uint64_t bytes = stack_buffer_bytes(cx);
-	bool alone = k->open == 0 && !pumps_live() && !passages_live();
+	bool alone = k->open == 0 && !k->missing && !pumps_live() && !passages_live();
 	uint32_t waits = k->leaving || k->listener < 0 ? 0 : pool_live(cx, POOL_TIMEWAIT);
 
 	/* With pumps we wait as a thread of the stack does. */
@@ -599,10 +596,13 @@ static void run(struct keeper *k)
 
 	while (settle(k)) {
 		nsec now = netio_now(), until = MIN_OF(k->limit ? k->limit : NSEC_NEVER, passages_look(k->n));
-		int ms = until < NSEC_NEVER ? (int)((until - MIN_OF(now, until)) / NS_PER_MS) + 1 : -1;
-		long count;
+		int ms;
 		bool drive = false;
+		long count;
 
+		if (k->missing)
+			until = MIN_OF(until, now + MISSING_NS);
+		ms = until < NSEC_NEVER ? (int)((until - MIN_OF(now, until)) / NS_PER_MS) + 1 : -1;
 		if (pumps_live()) {
 			pumps_sleep(until);
 			ms = 0;
@@ -627,6 +627,8 @@ static void run(struct keeper *k)
 			passage_claims_end();
 		}
 		pumps_run();
+		if (k->missing)
+			look_for_missing(k);
 		/* Not if a driver has started meanwhile: it has been told, too, and may be capturing. */
 		if (drive && k->armed && !__atomic_load_n(&k->n->region.head->drivers, __ATOMIC_RELAXED)) {
 			netio_enter(k->n);
@@ -634,6 +636,19 @@ static void run(struct keeper *k)
 			netio_leave(k->n);
 		}
 	}
+}
+
+/* Every process hears of us: who waits sees its old line hang up, a parked driver is woken. */
+static void be_born(struct keeper *k)
+{
+	struct region_head *h = k->n->region.head;
+	struct stack_cx *cx = netio_enter(k->n);
+
+	h->hasty = cx->now - h->keeper_born < HASTY_NS ? h->hasty + 1 : 0;
+	h->keeper_born = k->born = cx->now;
+	h->keepers++;
+	netio_leave(k->n);
+	driver_unpark(k->n);
 }
 
 static bool begin(struct keeper *k, int control)
@@ -647,15 +662,19 @@ static bool begin(struct keeper *k, int control)
 		return false;
 	k->drain_ms = m.drain_ms;
 	k->n->fingerprint = m.fingerprint;
-	k->listener = fds[3];
+	k->n->is_keeper = true;
+	k->listener = fds[ATTACH_FDS];
 	k->lines = pages_alloc(LINES_MAX * sizeof *k->lines);
 	k->epfd = (int)RAW1(SYS_epoll_create1, EPOLL_CLOEXEC);
 	if (!k->lines || k->epfd < 0)
 		return false;
 	pumps_recover(k->n);
-	line_open(k, control, m.proc);
+	passages_forget(k->n);
+	be_born(k);
+	line_open(k, control, m.proc, true);
 	if (k->listener >= 0)
 		watch(k, EPOLL_CTL_ADD, k->listener, EVENT_LISTENER);
+	look_for_missing(k);
 	return true;
 }
 
@@ -665,7 +684,7 @@ void netio_keeper_main(const char *value)
 	int control = KEEPER_FD;
 
 	(void)value;
-	RAW4(SYS_rt_sigprocmask, SIG_BLOCK, &quiet, NULL, SIGSET_BYTES);
+	RAW4(SYS_rt_sigprocmask, SIG_SETMASK, &quiet, NULL, SIGSET_BYTES);
 	RAW2(SYS_prctl, PR_SET_NAME, "utcp-keeper");
 	if (begin(&keeper, control)) {
 		run(&keeper);

@@ -65,7 +65,7 @@
 static size_t name_prefix(const struct netio_config *c, char *out, size_t size)
 {
 	struct sockaddr_un sun;
-	socklen_t len = rendezvous_name(c, &sun);
+	socklen_t len = rendezvous_address(c, &sun);
 	uint64_t h = 0xcbf29ce484222325ull;
 
 	for (socklen_t i = 0; i < len; i++)
@@ -120,7 +120,7 @@ bool netio_stack_runs(const struct netio_config *c)
 {
 	int fd = (int)RAW3(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), err;
 	struct sockaddr_un sun;
-	socklen_t len = rendezvous_name(c, &sun);
+	socklen_t len = rendezvous_address(c, &sun);
 
 	if (fd < 0)
 		return false;
@@ -195,7 +195,7 @@ int netio_pass_listener(struct netio *n, ref object, uint64_t cookie, uint64_t i
 int netio_claim(struct netio *n, int fd, ref *object)
 {
 	struct pass_message m = {.type = MESSAGE_CLAIM, .cookie = cookie_of(fd)}, got = {0};
-	int pair[2], fds[MESSAGE_FDS] = {-1, -1, -1, -1}, err = -ENOTCONN;
+	int pair[2], fds[MESSAGE_FDS] = {-1, -1, -1, -1, -1}, err = -ENOTCONN;
 
 	if (n->keeper_fd >= 0)
 		err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);

@@ -27,7 +27,9 @@
  * Place in the flow: drive.c (attach), preload's descriptions and wait.c hold;
  * keeper.c reaps.
  */
+#include <fcntl.h>
 #include <linux/futex.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "netio/internal.h"
@@ -39,6 +41,20 @@ struct hold {
 	uint32_t waiters; /* an evset's: threads of this process that sleep on it */
 };
 _Static_assert(sizeof(struct hold) <= 64, "struct hold outgrew its pool class");
+
+uint64_t procs_layout(uint64_t hash)
+{
+#define FIELD LAYOUT_FIELD
+	static const size_t facts[] = {
+	    sizeof(struct hold),	  FIELD(hold, proc),	FIELD(hold, next),
+	    FIELD(hold, waiters),	  sizeof(struct proc),	FIELD(proc, next),
+	    FIELD(proc, holds),		  FIELD(proc, waiters), FIELD(proc, pid),
+	    FIELD(proc, serial),	  FIELD(proc, keeper),	FIELD(proc, driver),
+	    sizeof(struct shared_object),
+	};
+#undef FIELD
+	return layout_mix(hash, facts, ARRAY_LEN(facts));
+}
 
 static struct proc *proc_at(struct stack_cx *cx, ref r)
 {
@@ -63,10 +79,67 @@ ref proc_slot(struct netio *n, struct stack_cx *cx)
 		proc_at(cx, h->procs)->prev = r;
 	h->procs = r;
 	h->proc_count++;
+	proc_at(cx, r)->serial = ++h->proc_serial;
 	h->making = r;
 	atomic_signal_fence(memory_order_seq_cst);
 	proc_at(cx, r)->whole = true;
 	return r;
+}
+
+/*
+ * A record lock on one byte of the region's file: unlike a process id it means
+ * the same in every PID namespace, and the kernel gives it back when the process
+ * ends. Not over exec(), though, and never in a program that knows nothing of us:
+ * hence both.
+ */
+static struct flock mark_of(ref r)
+{
+	return (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)r, .l_len = 1};
+}
+
+static uint64_t pid_namespace(void)
+{
+	struct stat st;
+
+	return RAW4(SYS_newfstatat, AT_FDCWD, "/proc/self/ns/pid", &st, 0) ? 1 : st.st_ino;
+}
+
+bool proc_adopts_orphans(struct netio *n)
+{
+	struct stack_cx *cx = &n->cx;
+	uint64_t ours = n->region.head->has_init ? pid_namespace() : 0;
+	bool found = false;
+
+	if (!ours)
+		return false;
+	lock_acquire(n);
+	for (ref r = n->region.head->procs; r && !found; r = proc_at(cx, r)->next)
+		found = proc_at(cx, r)->reaps == ours;
+	lock_release(n);
+	return found;
+}
+
+/* This process is the one in slot r. */
+static void slot_sign(struct netio *n, struct stack_cx *cx, ref r)
+{
+	struct flock mark = mark_of(r);
+
+	proc_at(cx, r)->pid = getpid();
+	if (getpid() == 1) {
+		proc_at(cx, r)->reaps = pid_namespace();
+		n->region.head->has_init = 1;
+	}
+	RAW3(SYS_fcntl, n->region.fd, F_SETLK, &mark);
+}
+
+bool proc_is_gone(struct netio *n, struct stack_cx *cx, ref r)
+{
+	const struct proc *p = proc_at(cx, r);
+	struct flock mark = mark_of(r);
+
+	if (RAW3(SYS_fcntl, n->region.fd, F_GETLK, &mark) || mark.l_type != F_UNLCK)
+		return false;
+	return !p->pid || RAW2(SYS_kill, p->pid, 0) == -ESRCH;
 }
 
 /* Our own, at attach. */
@@ -74,7 +147,7 @@ ref proc_new(struct netio *n, struct stack_cx *cx)
 {
 	n->proc = proc_slot(n, cx);
 	if (n->proc)
-		proc_at(cx, n->proc)->pid = getpid();
+		slot_sign(n, cx, n->proc);
 	n->region.head->making = REF_NONE;
 	return n->proc;
 }
@@ -288,7 +361,7 @@ bool proc_renew(struct netio *n, struct stack_cx *cx, ref r)
 	p->waiters = 0;
 	holds_drop(cx, r, false);
 	proc_driver_set(n, cx, false);
-	p->pid = getpid();
+	slot_sign(n, cx, r);
 	evsets_reap(cx, r);
 	return true;
 }
@@ -403,9 +476,10 @@ int netio_child_after_fork(struct netio *n)
 		n->forking.line = -1;
 		fds_rename(line, &n->keeper_fd);
 	}
+	keeper_line_after_fork(n);
 	waitsets_after_fork(n);
 	cx = netio_enter(n);
-	proc_at(cx, n->proc)->pid = getpid();
+	slot_sign(n, cx, n->proc);
 	netio_leave(n);
 	return 0;
 }

@@ -71,6 +71,23 @@ struct watch {
 };
 _Static_assert(sizeof(struct watch) <= 128, "struct watch outgrew its pool class");
 
+uint64_t ready_layout(uint64_t hash)
+{
+#define FIELD LAYOUT_FIELD
+	static const size_t facts[] = {
+	    sizeof(struct evset),     sizeof(struct watch),	sizeof(struct bell),
+	    FIELD(evset, first),      FIELD(evset, tree),	FIELD(evset, ready_first),
+	    FIELD(evset, ready_last), FIELD(evset, waiters),	FIELD(evset, rung),
+	    FIELD(evset, holders),    FIELD(evset, bell),	FIELD(evset, bell_up),
+	    FIELD(evset, attended),   FIELD(watch, set),	FIELD(watch, sock_next),
+	    FIELD(watch, set_next),   FIELD(watch, ready_next), FIELD(watch, left),
+	    FIELD(watch, mask),	      FIELD(watch, listed),	FIELD(watch, data),
+	    FIELD(watch, key),	      FIELD(bell, proc),	FIELD(bell, addr),
+	};
+#undef FIELD
+	return layout_mix(hash, facts, ARRAY_LEN(facts));
+}
+
 static struct evset *set_at(struct stack_cx *cx, ref r)
 {
 	return pool_at(cx, r);

@@ -35,6 +35,38 @@
 
 #define SIGSET_BYTES 8 /* of the kernel's sigset_t */
 
+static uint64_t users_layout;
+
+void netio_set_layout(uint64_t hash)
+{
+	users_layout = hash;
+}
+
+uint64_t netio_layout(void)
+{
+#define FIELD LAYOUT_FIELD
+	static const size_t facts[] = {
+	    sizeof(struct region_head),	  sizeof(struct stack_name),
+	    sizeof(struct device),	  sizeof(struct attach_message),
+	    sizeof(struct enter_message), sizeof(struct return_message),
+	    sizeof(struct spawn_message), REGION_HEAD_BYTES,
+	    FIELD(region_head, lock),	  FIELD(region_head, last_now),
+	    FIELD(region_head, limit),	  FIELD(region_head, reserved),
+	    FIELD(region_head, broken),	  FIELD(region_head, armed),
+	    FIELD(region_head, procs),	  FIELD(region_head, drivers),
+	    FIELD(region_head, name),	  FIELD(region_head, secret),
+	    FIELD(region_head, keepers),  FIELD(region_head, has_init),
+	    FIELD(region_head, waiters),  FIELD(region_head, parked),
+	    FIELD(region_head, activity),
+	};
+#undef FIELD
+	uint64_t hash = layout_mix(stack_layout_hash() ^ users_layout, facts, ARRAY_LEN(facts));
+
+	for (const char *p = UTCP_VERSION; *p; p++)
+		hash = (hash ^ (uint8_t)*p) * 0x100000001b3ull;
+	return procs_layout(ready_layout(hash));
+}
+
 /* ftruncate() without the signal that RLIMIT_FSIZE attaches to it. */
 static int truncate_quietly(int fd, uint64_t size)
 {
@@ -176,7 +208,7 @@ int region_create(struct region *r, char *why, size_t why_len)
 	}
 	madvise(r->head, r->reserved, MADV_DONTDUMP);
 	memcpy(r->head->magic, "utcp-rg1", sizeof r->head->magic);
-	r->head->layout_hash = stack_layout_hash();
+	r->head->layout_hash = netio_layout();
 	r->head->limit = REGION_START;
 	r->head->reserved = r->reserved;
 	r->head->armed = NSEC_NEVER;
@@ -198,7 +230,7 @@ int region_adopt(struct region *r, int fd)
 	err = h == MAP_FAILED ? -ENOMEM : 0;
 	if (!err) {
 		bool same =
-		    !memcmp(h->magic, "utcp-rg1", sizeof h->magic) && h->layout_hash == stack_layout_hash();
+		    !memcmp(h->magic, "utcp-rg1", sizeof h->magic) && h->layout_hash == netio_layout();
 		reserved = h->reserved;
 		munmap(h, REGION_HEAD_BYTES);
 		err = same && reserved >= REGION_LEAST && reserved <= REGION_RESERVE ? 0 : -EPROTO;

@@ -32,18 +32,43 @@
 #include "netio/internal.h"
 
 #define ATTEMPT_NS  (5 * NS_PER_MS)
+#define BACKLOG	    1024	    /* all processes of a stack may come at once */
 #define PATIENCE_NS (15 * NS_PER_S) /* longer than a keeper drains by default */
 
-socklen_t rendezvous_name(const struct netio_config *c, struct sockaddr_un *sun)
+static void name_print(struct stack_name *name, const char *which)
 {
 	int n;
 
+	memset(name, 0, sizeof *name);
+	name->uid = (uint32_t)geteuid();
+	/* path[0] stays 0: an abstract name */
+	n = snprintf(name->path + 1, sizeof name->path - 1, "utcp/%u/%s", name->uid, which);
+	name->len = 1 + (uint32_t)MIN_OF((size_t)n, sizeof name->path - 2);
+}
+
+void rendezvous_name(const struct netio_config *c, struct stack_name *name)
+{
+	name_print(name, c->stack_name[0] ? c->stack_name : c->device);
+}
+
+void rendezvous_private_name(struct stack_name *name)
+{
+	uint64_t random = 0;
+	char text[24];
+
+	RAW3(SYS_getrandom, &random, sizeof random, 0);
+	snprintf(text, sizeof text, "#%016llx", (unsigned long long)random);
+	name_print(name, text);
+}
+
+static socklen_t name_address(const struct stack_name *name, struct sockaddr_un *sun)
+{
+	uint32_t len = MIN_OF(name->len, (uint32_t)sizeof sun->sun_path);
+
 	memset(sun, 0, sizeof *sun);
 	sun->sun_family = AF_UNIX;
-	n = snprintf(sun->sun_path + 1, sizeof sun->sun_path - 1, "utcp/%u/%s", (unsigned)geteuid(),
-		     c->stack_name[0] ? c->stack_name : c->device);
-	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 +
-			   MIN_OF((size_t)n, sizeof sun->sun_path - 2));
+	memcpy(sun->sun_path, name->path, len);
+	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
 }
 
 /* What two processes must agree on. */
@@ -55,7 +80,7 @@ uint64_t rendezvous_fingerprint(const struct netio_config *c)
 	} part[] = {{c->device, strlen(c->device)},
 		    {&c->stack, sizeof c->stack},
 		    {&c->kernel_addr, sizeof c->kernel_addr}};
-	uint64_t h = 0xcbf29ce484222325ull ^ stack_layout_hash();
+	uint64_t h = 0xcbf29ce484222325ull ^ netio_layout();
 
 	for (unsigned i = 0; i < ARRAY_LEN(part); i++)
 		for (size_t k = 0; k < part[i].n; k++)
@@ -63,36 +88,61 @@ uint64_t rendezvous_fingerprint(const struct netio_config *c)
 	return h;
 }
 
-bool rendezvous_trusts(int fd)
+static uid_t peer_of(int fd)
 {
 	struct ucred u = {.uid = (uid_t)-1};
 	socklen_t len = sizeof u;
 
-	if (RAW6(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &u, &len, 0))
-		return false;
-	return u.uid == geteuid() || u.uid == 0;
+	return RAW6(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &u, &len, 0) ? (uid_t)-1 : u.uid;
 }
 
-static int seqpacket(void)
+bool rendezvous_trusts(int fd)
 {
-	return (int)RAW3(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	uid_t uid = peer_of(fd);
+
+	return uid == geteuid() || uid == 0;
 }
 
-/* A connection to whoever has the name, or a negative errno. */
-static int dial(const struct sockaddr_un *sun, socklen_t len)
+socklen_t rendezvous_address(const struct netio_config *c, struct sockaddr_un *sun)
 {
-	int fd = seqpacket(), err;
+	struct stack_name name;
+
+	rendezvous_name(c, &name);
+	return name_address(&name, sun);
+}
+
+int rendezvous_listen(const struct stack_name *name)
+{
+	struct sockaddr_un sun;
+	socklen_t len = name_address(name, &sun);
+	int fd = (int)RAW3(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), err;
 
 	if (fd < 0)
 		return fd;
-	err = (int)RAW3(SYS_connect, fd, sun, len);
-	if (!err && !rendezvous_trusts(fd))
+	err = (int)RAW3(SYS_bind, fd, &sun, len);
+	if (!err)
+		err = (int)RAW2(SYS_listen, fd, BACKLOG);
+	if (!err)
+		return fd;
+	raw_close(fd);
+	return err;
+}
+
+int rendezvous_dial(const struct stack_name *name)
+{
+	struct sockaddr_un sun;
+	socklen_t len = name_address(name, &sun);
+	int fd = (int)RAW3(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), err;
+
+	if (fd < 0)
+		return fd;
+	err = (int)RAW3(SYS_connect, fd, &sun, len);
+	if (!err && !rendezvous_trusts(fd) && peer_of(fd) != name->uid)
 		err = -EPERM;
-	if (err) {
-		raw_close(fd);
-		return err;
-	}
-	return fd;
+	if (!err)
+		return fd;
+	raw_close(fd);
+	return err;
 }
 
 bool rendezvous_wanted(const struct netio_config *c)
@@ -114,7 +164,7 @@ static int enter(int line, const struct netio_config *c, struct netio **out, nse
 		 size_t why_len)
 {
 	struct enter_message ask = {MESSAGE_ENTER, c->pcap_path[0] || little_room(),
-				    rendezvous_fingerprint(c)};
+				    rendezvous_fingerprint(c), netio_layout()};
 	struct pollfd p = {.fd = line, .events = POLLIN};
 	struct attach_message m;
 	struct timespec ts;
@@ -137,35 +187,39 @@ static int enter(int line, const struct netio_config *c, struct netio **out, nse
 		return -EAGAIN;
 	if (r == sizeof m && m.type == MESSAGE_ATTACH)
 		return netio_join(line, &m, fds, out);
-	why_set(
-	    why, why_len,
-	    "%s has a stack with other settings, in use by other processes; use the same settings, wait for "
-	    "them to end or choose another device",
-	    c->device);
-	return -EBUSY;
+	if (m.proc == REFUSE_LAYOUT)
+		why_set(
+		    why, why_len,
+		    "%s has a stack made by another version of libutcp, in use by other processes; use the "
+		    "same version or wait for them to end",
+		    c->device);
+	else if (m.proc == REFUSE_MEMORY)
+		why_set(why, why_len, "the stack of %s has no room for another process; end some", c->device);
+	else
+		why_set(
+		    why, why_len,
+		    "%s has a stack with other settings, in use by other processes; use the same settings, "
+		    "wait for them to end or choose another device",
+		    c->device);
+	return m.proc == REFUSE_MEMORY ? -ENOMEM : -EBUSY;
 }
 
 /* 0 and *listener >= 0: make it; 0 and *out: entered; -EAGAIN: try again. */
 static int attempt(const struct netio_config *c, int *listener, struct netio **out, nsec deadline, char *why,
 		   size_t why_len)
 {
-	struct sockaddr_un sun;
-	socklen_t len = rendezvous_name(c, &sun);
-	int fd = seqpacket(), err;
+	struct stack_name name;
+	int fd, err;
 
-	if (fd < 0)
-		return fd;
-	err = (int)RAW3(SYS_bind, fd, &sun, len);
-	if (!err)
-		err = (int)RAW2(SYS_listen, fd, 64);
-	if (!err) {
-		*listener = fd;
+	rendezvous_name(c, &name);
+	*listener = rendezvous_listen(&name);
+	if (*listener >= 0)
 		return 0;
-	}
-	raw_close(fd);
+	err = *listener;
+	*listener = -1;
 	if (err != -EADDRINUSE)
 		return err;
-	fd = dial(&sun, len);
+	fd = rendezvous_dial(&name);
 	if (fd < 0)
 		return fd == -ECONNREFUSED ? -EAGAIN : fd;
 	err = enter(fd, c, out, deadline, why, why_len);
@@ -202,21 +256,22 @@ int rendezvous(const struct netio_config *c, int *listener, struct netio **out, 
  */
 int netio_try(const struct netio_config *c, char *why, size_t why_len)
 {
-	struct sockaddr_un sun;
-	socklen_t len = rendezvous_name(c, &sun);
-	int fd = rendezvous_wanted(c) ? seqpacket() : -1, err = 0;
+	struct stack_name name;
+	int fd = -1, err = 0;
 	struct netio *n;
 
-	if (fd >= 0)
-		err = (int)RAW3(SYS_bind, fd, &sun, len);
-	if (!err && fd >= 0)
-		err = (int)RAW2(SYS_listen, fd, 64);
-	if (!err) {
+	if (rendezvous_wanted(c)) {
+		rendezvous_name(c, &name);
+		fd = rendezvous_listen(&name);
+	}
+	if (fd >= 0 || !rendezvous_wanted(c)) {
 		err = netio_attach(c, &n, why, why_len);
 		if (!err)
 			netio_detach(n);
-	} else {
-		err = 0; /* a stack runs: the device works */
+	} else if (fd != -EADDRINUSE) { /* else a stack runs: the device works */
+		err = fd;
+		why_set(why, why_len, "no name for the stack of %s (%s); raise `ulimit -n`", c->device,
+			strerror(-err));
 	}
 	if (fd >= 0)
 		raw_close(fd);

@@ -4,7 +4,8 @@
  * Theory of operation. A waitset is an epoll set of this process with three
  * fixed members: the device and the timer, both EXCLUSIVE (the kernel elects
  * one sleeper per frame), and an eventfd, the bell, that others ring when a
- * socket of the waitset's evset becomes ready.
+ * socket of the waitset's evset becomes ready. (A fourth, the life line to the
+ * keeper, is heard only when that was killed.)
  *
  *   publish   (lock held)  waiters++: from now on readiness rings the bell
  *   block     (no lock)    epoll_pwait2; a ring that came since publish is in the set already,
@@ -23,7 +24,7 @@
  *
  * Waitsets live in slots that evsets name by number: the region holds no pointers.
  * A number means something only in the process that made the set. Any other one
- * rings by a datagram to the address of the set's post, a fourth member: that
+ * rings by a datagram to the address of the set's post, one more member: that
  * needs no descriptor of the sleeper's and works across setuid and chroot. The
  * queue of the post is short; a full one means that it has been rung already,
  * because whoever is woken by it empties it before it looks at its sockets.
@@ -46,7 +47,7 @@
 #endif
 
 /* epoll data of our own members; the tags of extra members are below these. */
-enum { TAG_DEVICE = 0, TAG_TIMER, TAG_BELL, TAG_POST, TAG_OWN_COUNT };
+enum { TAG_DEVICE = 0, TAG_TIMER, TAG_BELL, TAG_POST, TAG_LINE, TAG_OWN_COUNT };
 #define OWN_TAG(x) (UINT64_MAX - (uint64_t)(x))
 
 #define SIGSET_BYTES   8 /* of the kernel's sigset_t */
@@ -115,6 +116,19 @@ static int post_open(struct waitset *ws, int fd, struct bell *b)
 	return fds_keep(fd, &ws->post);
 }
 
+/* Once for each sleeper: whoever hears of it acts (respawn.c). */
+static int line_add(struct netio *n, int epfd)
+{
+	return n->keeper_fd < 0 ? 0 : member_add(epfd, n->keeper_fd, EPOLLRDHUP | EPOLLET, OWN_TAG(TAG_LINE));
+}
+
+void waitsets_watch_line(struct netio *n)
+{
+	for (uint32_t i = 1; i <= n->slot_count; i++)
+		if (n->slots[i].n && !n->slots[i].dead && n->slots[i].epfd >= 0)
+			line_add(n, n->slots[i].epfd);
+}
+
 /* The epoll object of ws, with the bell and the post that it has. */
 static int waitset_fill(struct netio *n, struct waitset *ws)
 {
@@ -127,6 +141,8 @@ static int waitset_fill(struct netio *n, struct waitset *ws)
 		err = member_add(ws->epfd, ws->bell, EPOLLIN | EPOLLET, OWN_TAG(TAG_BELL));
 	if (!err)
 		err = member_add(ws->epfd, ws->post, EPOLLIN, OWN_TAG(TAG_POST));
+	if (!err)
+		err = line_add(n, ws->epfd);
 	if (!err)
 		err = member_add(ws->epfd, n->timer_fd, EPOLLIN | EPOLLEXCLUSIVE, OWN_TAG(TAG_TIMER));
 	if (!err && n->dev.fd >= 0)
@@ -511,6 +527,8 @@ static void sort_events(struct waitset *ws, const struct epoll_event *ev, long c
 				atomic_store(&ws->saw_bell, true); /* withdraw empties it, under the lock */
 			else
 				post_drain(ws);
+		} else if (ev[i].data.u64 == OWN_TAG(TAG_LINE)) {
+			atomic_store(&ws->n->line_lost, true);
 		} else if (r->tag_count < WAIT_TAGS_MAX) {
 			r->tag[r->tag_count] = ev[i].data.u64;
 			r->tag_events[r->tag_count] = ev[i].events;

@@ -25,6 +25,14 @@ pid_t _Fork(void)
 	return pid;
 }
 
+/* What is left of the process ends with its last thread: that must not be one of ours (process.c). */
+void pthread_exit(void *value)
+{
+	process_thread_ends();
+	for (;;)
+		REAL(pthread_exit)(value);
+}
+
 void _exit(int status)
 {
 	process_drain();

@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -472,6 +473,14 @@ static int64_t file_read(long fd, char *buf)
 	return n < 0 ? -errno : got;
 }
 
+/* strerror() without a locale and its files. */
+static const char *error_text(int err)
+{
+	const char *text = strerrordesc_np(err);
+
+	return text ? text : "unknown error";
+}
+
 static int file_parse(struct config *c, const char *path, long fd, const struct complaint *w)
 {
 	char *buf = mmap(NULL, FILE_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -482,7 +491,7 @@ static int file_parse(struct config *c, const char *path, long fd, const struct 
 		return bad(w, "no memory to read it; raise the limit on memory");
 	n = file_read(fd, buf);
 	if (n < 0)
-		err = bad(w, "cannot be read (error %d); make it a readable file", (int)-n);
+		err = bad(w, "cannot be read (%s); make it a readable file", error_text((int)-n));
 	else if (n == FILE_MAX)
 		err = bad(w, "longer than %d bytes; is this a utcp.conf?", FILE_MAX - 1);
 	else
@@ -515,7 +524,7 @@ static int file_load(struct config *c, const char *path, bool optional, bool *fo
 		return 0;
 	if (err == ENOENT || err == ENOTDIR)
 		return bad(&w, "no such file; correct UTCP_CONF or unset it");
-	return bad(&w, "cannot be read (error %d); make it readable or set UTCP_CONF", err);
+	return bad(&w, "cannot be read (%s); make it readable or set UTCP_CONF", error_text(err));
 }
 
 /* $dir/file, when $dir is set and absolute (XDG: a relative one is to be ignored). */
@@ -609,6 +618,28 @@ void config_defaults(struct config *c)
 	c->net.stack.addr = ipaddr_v4(0, 0, 0, 0);
 	c->quiet = true; /* the launcher asks for the line at exit */
 	c->exit_drain_ms = 10000;
+}
+
+bool config_unknown(char *why, size_t len)
+{
+	static const char *const others[] = {"UTCP_CONF", "UTCP_INHERIT", NETIO_KEEPER_VARIABLE};
+
+	for (char **e = environ; e && *e; e++) {
+		size_t n = strcspn(*e, "=");
+		bool known = strncmp(*e, "UTCP_", 5) != 0 || !strncmp(*e, "UTCP_TEST_", 10) || (*e)[n] != '=';
+
+		for (size_t i = 0; i < ARRAY_LEN(settings) && !known; i++)
+			known = strlen(settings[i].variable) == n && !memcmp(*e, settings[i].variable, n);
+		for (size_t i = 0; i < ARRAY_LEN(others) && !known; i++)
+			known = strlen(others[i]) == n && !memcmp(*e, others[i], n);
+		if (!known) {
+			log_format(why, len,
+				   "%.*s is no setting and is ignored; see utcp.conf(5) for their names",
+				   (int)MIN_OF(n, (size_t)64), *e);
+			return true;
+		}
+	}
+	return false;
 }
 
 int config_load(struct config *c, char *why, size_t why_len)

@@ -46,6 +46,39 @@ static bool environment_requires(void)
 	return v && v[0] == '1' && !v[1];
 }
 
+/* What this folder keeps in the region (netio_set_layout). */
+static uint64_t layout(void)
+{
+#define FIELD(field) offsetof(struct description, field), sizeof(((struct description *)NULL)->field)
+	static const size_t facts[] = {
+	    sizeof(struct description),
+	    FIELD(holders),
+	    FIELD(sock),
+	    FIELD(cookie),
+	    FIELD(kind),
+	    FIELD(nonblock),
+	    FIELD(async),
+	    FIELD(v6),
+	    FIELD(v6only),
+	    FIELD(connect_pending),
+	    FIELD(broken),
+	    FIELD(rcvtimeo),
+	    FIELD(sndtimeo),
+	    FIELD(rcvlowat),
+	    FIELD(sent_undriven),
+	    FIELD(kernel_turn),
+	    FIELD(local_port),
+	    FIELD(hints_set),
+	    FIELD(hints),
+	};
+#undef FIELD
+	uint64_t hash = 0xcbf29ce484222325ull;
+
+	for (size_t i = 0; i < ARRAY_LEN(facts); i++)
+		hash = (hash ^ facts[i]) * 0x100000001b3ull;
+	return hash;
+}
+
 static void init(void)
 {
 	char why[512];
@@ -53,6 +86,7 @@ static void init(void)
 	process.pid = getpid();
 	sys_init();
 	real_init();
+	netio_set_layout(layout());
 	why[0] = 0;
 	if (config_load(&the_config, why, sizeof why) < 0) {
 		config_broken = true;
@@ -60,6 +94,9 @@ static void init(void)
 	}
 	log_open();
 	if (config_broken)
+		log_line("%s", why);
+	/* The launcher has said it, and set UTCP_REPORT. */
+	else if (!getenv("UTCP_REPORT") && config_unknown(why, sizeof why))
 		log_line("%s", why);
 	process_hooks();
 	atomic_store_explicit(&init_done, true, memory_order_release);
@@ -114,7 +151,7 @@ void stack_adopt(struct netio *n)
 	netio_leave(n);
 	atomic_store(&the_stack, n);
 	stats_begin(n);
-	r = netio_start_driver(n);
+	r = atomic_load(&process.headless) && netio_leave_to_keeper(n) ? 0 : netio_start_driver(n);
 	if (r < 0)
 		log_line("the driver thread could not be started (error %d); timers run only while the "
 			 "application is inside a call",
@@ -207,8 +244,10 @@ __attribute__((used)) NOT_INSTRUMENTED _Noreturn void utcp_library_print(void)
 
 	instrument_begin();
 	keeper = getenv(NETIO_KEEPER_VARIABLE);
-	if (keeper)
+	if (keeper) {
+		netio_set_layout(layout());
 		netio_keeper_main(keeper);
+	}
 	process_init();
 	print(line, log_format(line, sizeof line, "libutcp %s: TCP in user space\n", UTCP_VERSION));
 	for (int i = 0; config_show(&the_config, i, &key, &variable, value, sizeof value); i++)

@@ -48,6 +48,7 @@ struct process_state {
 	int pid;		     /* whose address space this is: a vfork child has another getpid() */
 	_Atomic bool forked;	     /* this fork() child could get no part in its parent's stack */
 	bool child;		     /* the stack was attached by a parent: it tells the counters */
+	_Atomic bool headless;	     /* the main thread has ended, others go on */
 	_Atomic bool finished;	     /* the exit drain ran: stack descriptors are dead */
 	_Atomic bool sealed;	     /* in a sandbox that lets no stack work (seal.c) */
 	_Atomic uint32_t fork_count; /* fork()s so far: a socket older than the last may be shared */
@@ -363,6 +364,8 @@ struct config {
 /* Read file, then environment (precedence: option = variable > file > default). 0, or -EINVAL with one line
  * in why. No libc calls that we interpose. */
 int config_load(struct config *c, char *why, size_t why_len);
+/* Is there a variable UTCP_* that is no setting? A line about the first. (UTCP_TEST_* are the test suite's.) */
+bool config_unknown(char *why, size_t why_len);
 int config_parse_rules(struct config *c, const char *text, char *why, size_t why_len);
 /* The stack's address and network: 10.77.0.2/24 unless set. */
 void config_network(const struct config *c, struct ipaddr *addr, uint8_t *prefix_len);

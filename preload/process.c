@@ -146,6 +146,22 @@ static bool drain_take(struct local *l, uint32_t *refs)
 }
 
 /*
+ * libc ends a process whose main thread called pthread_exit() with its last
+ * thread. The driver would be that one, for ever: such a process does without.
+ */
+void process_thread_ends(void)
+{
+	if (gettid() != getpid() || process_is_vfork_child())
+		return;
+	atomic_store(&process.headless, true);
+	lib_enter();
+	if (the_stack && !netio_leave_to_keeper(the_stack))
+		log_line("the main thread has ended and there is no keeper; the process stays until exit() "
+			 "is called");
+	lib_leave();
+}
+
+/*
  * One socket that is still open here. Other processes keep it open. A call in
  * progress in another thread keeps it: then only FIN is queued. A close() in
  * another thread does what there is to do.

@@ -26,4 +26,7 @@ bool clone_by_syscall(long nr, const long *a, long *r);
 /* Deliver what was accepted for sending, bounded by UTCP_EXIT_DRAIN; then tell the counters. Once. */
 void process_drain(void);
 
+/* The calling thread is about to end. */
+void process_thread_ends(void);
+
 #endif

@@ -107,6 +107,7 @@
 	X(process, int, execveat, (int, const char *, char *const[], char *const[], int))                    \
 	X(process, int, clone, (int (*)(void *), void *, int, void *, ...))                                  \
 	X(process, pid_t, _Fork, (void))                                                                     \
+	X(process, void, pthread_exit, (void *))                                                             \
 	X(process, void, _exit, (int))                                                                       \
 	X(process, void, _Exit, (int))
 

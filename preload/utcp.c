@@ -492,6 +492,8 @@ static void configuration_check(void)
 		make_absolute(files[i]);
 	if (config_load(&c, why, sizeof why))
 		die(EXIT_USAGE, "%s", why);
+	if (config_unknown(why, sizeof why))
+		fprintf(stderr, "utcp: %s\n", why);
 	check_capture(&c.net);
 	check_writable("log", c.log_path);
 	check_writable("file of counters", c.stats_path);

@@ -180,8 +180,11 @@ ref netio_object_of(struct netio *n, struct stack_cx *cx, uint64_t cookie);
  */
 #define NETIO_KEEPER_VARIABLE "UTCP_KEEPER"
 void netio_set_keeper(const char *library, uint32_t drain_ms);
+/* A number for what the user of netio keeps in the region: processes with another one do not share a stack.
+ * Once, before anything else. */
+void netio_set_layout(uint64_t hash);
 _Noreturn void netio_keeper_main(const char *value);
-/* True while somebody else goes on with the stack when this process ends. */
+/* True while somebody else goes on with the stack when this process ends; tries to make it so. */
 bool netio_is_kept(struct netio *n);
 
 /*
@@ -385,6 +388,8 @@ struct waitset *waitset_sleeping(void);
 int netio_start_driver(struct netio *n);
 /* End it for a while. False: there is none. */
 bool netio_pause_driver(struct netio *n);
+/* For good: the keeper looks after the stack. False: there is none, and the driver stays. */
+bool netio_leave_to_keeper(struct netio *n);
 
 struct netio_counters {
 	uint64_t rx_app, rx_helper; /* frames taken by application threads / by the helper */

@@ -116,7 +116,7 @@ kernel_proof() {
 # case_run LEG NAME: in namespaces of its own, as PID 1 there.
 case_run() {
 	LEG=$1
-	UTCP_PLAYGROUND=1 playground_enter "$@"
+	UTCP_TEST_PLAYGROUND=1 playground_enter "$@"
 	rmdir "$WORK"
 	mount -t tmpfs -o mode=755 tmpfs /run || die "no tmpfs" # also for the servers' pid files and lock directories
 	WORK=/run/case

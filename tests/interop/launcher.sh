@@ -63,7 +63,9 @@ expect 2 'no such file' env UTCP_CONF=/nonexistent "$UTCP" true
 printf 'mtu = 1500\naddr = 10.0.0.1\n' >bad.conf
 expect 2 'bad.conf:2: .*no prefix length' env UTCP_CONF=bad.conf "$UTCP" true
 expect 2 'bad.conf:2' env UTCP_CONF="$WORK/bad.conf" "$UTCP" true
-expect 2 'cannot be read' env UTCP_CONF="$WORK" "$UTCP" true
+expect 2 'cannot be read .Is a directory.;' env UTCP_CONF="$WORK" "$UTCP" true
+expect 0 'UTCP_ADR is no setting' env UTCP_ADR=10.0.0.1/24 "$UTCP" true
+expect 0 'UTCP_RQUIRE is no setting' env UTCP_RQUIRE=1 LD_PRELOAD="$BUILD/libutcp.so" /usr/bin/python3 -c 'import socket; socket.socket()'
 printf 'mtu = 1234\n' >utcp.conf
 works '' "$UTCP" sh -c 'echo "$UTCP_MTU"'
 

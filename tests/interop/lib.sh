@@ -18,14 +18,14 @@ die() {
 }
 
 playground_enter() {
-	if [ -z "${UTCP_PLAYGROUND:-}" ]; then
+	if [ -z "${UTCP_TEST_PLAYGROUND:-}" ]; then
 		local user=()
 		[ "$(id -u)" = 0 ] || user=(-U -r)
 		unshare "${user[@]}" -n true 2>/dev/null ||
 			die "no permission to make a network namespace; run as root or allow user namespaces"
 		[ -c /dev/net/tun ] || modprobe tun 2>/dev/null
 		[ -c /dev/net/tun ] || die "/dev/net/tun is missing; load it with modprobe tun"
-		UTCP_PLAYGROUND=1 exec unshare "${user[@]}" -n -p -f --kill-child -- bash "$0" "$@"
+		UTCP_TEST_PLAYGROUND=1 exec unshare "${user[@]}" -n -p -f --kill-child -- bash "$0" "$@"
 	fi
 	unset UTCP_STACK UTCP_INHERIT UTCP_DEV UTCP_ADDR UTCP_GW UTCP_MAC UTCP_MTU UTCP_PCAP UTCP_PCAP_FILTER UTCP_PCAP_SNAPLEN UTCP_CC \
 		UTCP_RULES UTCP_REQUIRE UTCP_LOG UTCP_EXIT_DRAIN UTCP_SPIN_US UTCP_STATS UTCP_TEST_PAUSE LD_PRELOAD

@@ -4,8 +4,8 @@
 # keepers_gone: nobody holds the stack but its keeper, which serves what is left and makes room for a newcomer
 # with other settings.
 newcomer() {
-	UTCP_CC=reno timeout 10 "$UTCP" curl -sS "http://$KERNEL:9/" 2>/dev/null
-	[ $? = 7 ] # refused: it had a stack
+	# by the peer: it had a stack
+	UTCP_CC=reno timeout 10 "$UTCP" nc.openbsd -v "$KERNEL" 9 2>&1 </dev/null | grep -q 'Connection refused'
 }
 keepers_gone() {
 	wait_until 20 "the stack to be free" newcomer || fail "a process stays"

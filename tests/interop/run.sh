@@ -163,5 +163,5 @@ if [ -n "${LOSSY_REPORT:-}" ]; then
 	grep from_ "$LOSSY_REPORT" | sed 's/^/        /'
 	grep late_ "$LOSSY_REPORT" | sed 's/^/        /'
 fi
-[ -z "${UTCP_TALLY:-}" ] || echo "$passed $failed" >>"$UTCP_TALLY"
+[ -z "${UTCP_TEST_TALLY:-}" ] || echo "$passed $failed" >>"$UTCP_TEST_TALLY"
 [ $failed = 0 ] && [ $passed != 0 ]

@@ -52,10 +52,10 @@ inside() {
 }
 # Over loopback the others find their peers in processes beside them, on the same stack.
 beside="UTCP_DEV=none UTCP_LOOPBACK=stack UTCP_REQUIRE=1"
-env $beside LD_PRELOAD="${UTCP_RUNTIME:+$UTCP_RUNTIME }$lib" "$tmp/both_peer" 127.0.0.1 127.0.0.1 "$tmp/b.ctl" >"$tmp/peer.log" 2>&1 &
+env $beside LD_PRELOAD="${UTCP_TEST_RUNTIME:+$UTCP_TEST_RUNTIME }$lib" "$tmp/both_peer" 127.0.0.1 127.0.0.1 "$tmp/b.ctl" >"$tmp/peer.log" 2>&1 &
 pids="$pids $!"
 mkfifo "$tmp/alive" && exec 3<>"$tmp/alive" # peer ends with its input
-env $beside LD_PRELOAD="${UTCP_RUNTIME:+$UTCP_RUNTIME }$lib" "$tmp/peer" 7002 <"$tmp/alive" >"$tmp/peer.out2" &
+env $beside LD_PRELOAD="${UTCP_TEST_RUNTIME:+$UTCP_TEST_RUNTIME }$lib" "$tmp/peer" 7002 <"$tmp/alive" >"$tmp/peer.out2" &
 pids="$pids $!"
 "$tmp/peer" 7000 <"$tmp/alive" >"$tmp/peer.out" &
 pids="$pids $!"
@@ -98,7 +98,7 @@ for t in "$@"; do
 			peer_waits "$t"
 			env TEST_OWN=10.77.0.2 TEST_PEER=10.77.0.1 TEST_CONTROL="$tmp/s.ctl" \
 				UTCP_REQUIRE=1 PEER_ADDR=10.77.0.1 PEER_PORT=7000 $with \
-				timeout -k 2 "${SECONDS_EACH:-20}" env LD_PRELOAD="${UTCP_RUNTIME:+$UTCP_RUNTIME }$lib" "$tmp/$t" >"$tmp/$t.$leg" 2>&1
+				timeout -k 2 "${SECONDS_EACH:-20}" env LD_PRELOAD="${UTCP_TEST_RUNTIME:+$UTCP_TEST_RUNTIME }$lib" "$tmp/$t" >"$tmp/$t.$leg" 2>&1
 			;;
 		loopback)
 			# With little address space it cannot enter a stack that others made bigger; no keeper, no pump.
@@ -107,7 +107,7 @@ for t in "$@"; do
 			peer=$(inside "$t") || port=7002 control=$tmp/b.ctl
 			env TEST_OWN=127.0.0.1 TEST_PEER=127.0.0.1 TEST_CONTROL="$control" \
 				UTCP_DEV=none UTCP_LOOPBACK=stack UTCP_REQUIRE=1 PEER_ADDR=127.0.0.1 PEER_PORT=$port $with \
-				timeout -k 2 "${SECONDS_EACH:-20}" env LD_PRELOAD="${UTCP_RUNTIME:+$UTCP_RUNTIME }$lib $peer" "$tmp/$t" >"$tmp/$t.$leg" 2>&1
+				timeout -k 2 "${SECONDS_EACH:-20}" env LD_PRELOAD="${UTCP_TEST_RUNTIME:+$UTCP_TEST_RUNTIME }$lib $peer" "$tmp/$t" >"$tmp/$t.$leg" 2>&1
 			;;
 		esac
 		echo "exit $?" >>"$tmp/$t.$leg"

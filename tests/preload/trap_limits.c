@@ -115,7 +115,7 @@ static void exhausted(void)
 /* A sanitizer's runtime has an address space of its own size. */
 static int instrumented(void)
 {
-	const char *flags = getenv("SAN"), *runtime = getenv("UTCP_RUNTIME");
+	const char *flags = getenv("SAN"), *runtime = getenv("UTCP_TEST_RUNTIME");
 
 	return (flags && *flags) || (runtime && *runtime);
 }

@@ -8,7 +8,7 @@
  * region. Everything must be in order then, and again when the dead process was
  * reaped; nothing of the parent's may be missing, nothing of the child's be left.
  *
- * UTCP_RECOVER_KILLS=n asks for n kills (default 120).
+ * UTCP_TEST_RECOVER_KILLS=n asks for n kills (default 120).
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -370,7 +370,7 @@ static void set_up(void)
 
 static void any_instruction(void)
 {
-	const char *asked = getenv("UTCP_RECOVER_KILLS");
+	const char *asked = getenv("UTCP_TEST_RECOVER_KILLS");
 	unsigned long kills = asked ? strtoul(asked, NULL, 10) : 120;
 	uint32_t inside = 0;
 

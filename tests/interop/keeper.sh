@@ -1,0 +1,293 @@
+#!/bin/bash
+# keeper.sh [CASE...] - the keeper of a stack: killed, not to be had, seen by nobody; and who is refused a stack.
+#
+# A case is a function c_NAME, run in a process of its own; see lib.sh for the playground. A /proc of the playground's
+# own lets the cases look for processes.
+set -u
+# shellcheck source=tests/interop/lib.sh
+. "$(dirname "$(readlink -f "$0")")/lib.sh"
+here=$ROOT/tests/interop
+LIB=$BUILD/libutcp.so
+if [ "${1:-}" != --case ]; then
+	playground_enter "$@"
+	cd "$WORK" || exit 1
+	topology_tap
+	export UTCP_REQUIRE=1 WORK KERNEL STACK NOBODY
+	head -c 2M /dev/urandom >two
+fi
+
+fail() {
+	echo "FAIL: $1"
+	exit 1
+}
+
+# proc COMMAND...: with a /proc of the processes in here (our /proc is the machine's).
+proc() {
+	unshare -m --propagation private sh -c 'mount -t proc proc /proc && exec "$@"' - "$@"
+}
+# keepers: their process ids
+keepers() {
+	# shellcheck disable=SC2016 # that sh expands
+	proc sh -c 'for c in /proc/[0-9]*/comm; do
+		read -r n <$c 2>/dev/null || continue
+		s=$(sed "s/.*) //; s/ .*//" ${c%comm}stat 2>/dev/null)
+		[ "$n" != utcp-keeper ] || [ "$s" = Z ] || { p=${c#/proc/}; echo ${p%/comm}; }
+	done'
+}
+one_keeper() {
+	[ "$(keepers | wc -l)" = 1 ]
+}
+another_keeper() { # PID: there is exactly one, and it is not that one
+	local now
+	now=$(keepers)
+	[ -n "$now" ] && [ "$(wc -w <<<"$now")" = 1 ] && [ "$now" != "$1" ]
+}
+no_keeper() {
+	[ -z "$(keepers)" ]
+}
+kill_keeper() { # and wait for the next one
+	local old
+	old=$(keepers)
+	[ "$(wc -w <<<"$old")" = 1 ] || fail "keepers: '$old'"
+	kill -9 "$old"
+	wait_until 50 "the next keeper" another_keeper "$old" || fail "keepers after the kill: '$(keepers)'"
+}
+# Nobody has the stack: its keeper, if it serves TIME-WAIT still, makes room for a newcomer with other settings.
+newcomer() {
+	# by the peer: it had a stack
+	UTCP_CC=reno timeout 10 "$UTCP" nc.openbsd -v "$KERNEL" 9 2>&1 </dev/null | grep -q 'Connection refused'
+}
+stack_is_free() {
+	wait_until 50 "the stack to be free" newcomer || fail "a process stays"
+	wait_until 50 "the keeper's end" no_keeper || {
+		proc ps -eo pid,ppid,stat,etimes,comm,args
+		fail "a keeper stays: $(keepers)"
+	}
+}
+ours() {
+	timeout --foreground -k 2 30 "$UTCP" "$@"
+}
+
+# ------------------------------------------------------------ killed
+
+# Whoever sleeps in the stack notices, and starts the next one; the connection is unharmed; what is accepted is sent
+# after the process has gone.
+c_killed_while_waiting() {
+	ours /usr/bin/python3 -c "
+import socket, sys
+l = socket.socket()
+l.bind(('0.0.0.0', 7100))
+l.listen(5)
+c = l.accept()[0]
+c.recv(1)
+c.sendall(open('two', 'rb').read())
+sys.stdout.write('ended')" >end.txt &
+	wait_port 7100 || fail "no server"
+	echo "it sleeps in accept()"
+	kill_keeper
+	echo "it sleeps in recv()"
+	mkfifo go
+	timeout 20 nc.openbsd -N "$STACK" 7100 <go >got &
+	local peer=$!
+	exec 5>go
+	sleep 0.3
+	kill_keeper
+	kill_keeper
+	echo "a command joins the stack"
+	/usr/bin/python3 -m http.server 8100 --bind "$KERNEL" >/dev/null 2>&1 5>&- &
+	local http=$!
+	wait_port 8100
+	ours curl -sS -o joined "http://$KERNEL:8100/two" || fail "curl: status $?"
+	cmp joined two || fail "curl: the bytes differ"
+	[ "$(keepers | wc -l)" = 1 ] || fail "a second keeper"
+	printf x >&5 # all that the server reads: it does not end in a reset
+	exec 5>&-
+	wait $peer || fail "the peer: status $?"
+	cmp got two || fail "the bytes differ"
+	kill $http
+	wait_until 50 "the end" grep -q ended end.txt || fail "the server did not end"
+}
+
+# Ten processes of one stack, asleep, computing, and in epoll_wait(), notice at once.
+c_killed_with_ten() {
+	cat >ten.py <<-'END'
+		import os, select, socket, sys, time
+		l = socket.socket()
+		l.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+		l.bind(("0.0.0.0", 7101))
+		l.listen(50)
+		for i in range(10):
+		    if os.fork() == 0:
+		        if i % 3 == 1:
+		            e = select.epoll()
+		            e.register(l, select.EPOLLIN)
+		            while not e.poll():
+		                pass
+		        elif i % 3 == 2:
+		            end = time.time() + 1
+		            while time.time() < end:
+		                pass
+		        while True:
+		            c = l.accept()[0]
+		            c.sendall(b"%d\n" % os.getpid())
+		            c.close()
+		for i in range(10):
+		    os.wait()
+	END
+	"$UTCP" /usr/bin/python3 ten.py &
+	local server=$! i
+	wait_port 7101 || fail "no server"
+	sleep 0.3
+	for i in 1 2 3 4 5; do
+		kill_keeper
+		[ -n "$(timeout 10 nc.openbsd -d "$STACK" 7101)" ] || fail "no answer after kill $i"
+	done
+	sleep 1.2
+	echo "the new keeper has them all: killed ones are reaped, the others serve"
+	kill_keeper
+	local pid
+	pid=$(timeout 10 nc.openbsd -d "$STACK" 7101)
+	for i in 1 2 3 4 5; do
+		kill -9 "$pid" || fail "no process '$pid'"
+		pid=$(timeout 10 nc.openbsd -d "$STACK" 7101)
+		[ -n "$pid" ] || fail "no answer after process $i"
+	done
+	one_keeper || fail "keepers: $(keepers)"
+	end_process $server
+	# shellcheck disable=SC2009
+	proc ps -eo pid,comm,args >ps.txt
+	awk '/ten.py/ { print $1 }' ps.txt | xargs -r kill -9
+	stack_is_free
+}
+
+# The keeper and a process with data on its way die together: the next keeper, made by another process, finds what
+# the dead one left.
+c_killed_together() {
+	"$UTCP" /usr/bin/python3 -c "
+import socket, time
+l = socket.socket()
+l.bind(('0.0.0.0', 7102))
+l.listen(5)
+time.sleep(30)" &
+	local other=$!
+	wait_port 7102 || fail "no server"
+	timeout 20 nc.openbsd -l "$KERNEL" 7103 >got </dev/null &
+	local peer=$!
+	wait_port 7103
+	"$UTCP" /usr/bin/python3 -c "
+import os, signal, socket, sys
+s = socket.create_connection(('$KERNEL', 7103))
+s.sendall(open('two', 'rb').read())
+os.kill(int(sys.argv[1]), signal.SIGKILL)
+os.kill(os.getpid(), signal.SIGKILL)" "$(keepers)" 2>/dev/null
+	wait $peer || fail "the peer waits"
+	cmp got two || fail "bytes are lost"
+	one_keeper || fail "keepers: '$(keepers)'"
+	end_process $other
+	stack_is_free
+}
+
+# ------------------------------------------------------------ the ends of a process
+
+ends_data() { # BYTES: what ends.c sends
+	/usr/bin/python3 -c "
+import sys
+sys.stdout.buffer.write(bytes((i * 131 >> 7) & 255 for i in range($1)))"
+}
+
+# ends HOW [COMMAND...]: a peer that begins to read late gets everything, and the end.
+ends() {
+	local how=$1 peer
+	shift
+	cat >late.py <<-END
+		import socket, time
+		l = socket.socket()
+		l.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+		l.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+		l.bind(("$KERNEL", 7200))
+		l.listen(1)
+		l.settimeout(10)
+		c = l.accept()[0]
+		c.settimeout(10)
+		time.sleep(0.15)
+		with open("got", "wb") as f:
+		    while True:
+		        b = c.recv(65536)
+		        if not b:
+		            break
+		        f.write(b)
+	END
+	/usr/bin/python3 late.py &
+	peer=$!
+	wait_port 7200
+	timeout 20 "$@" env LD_PRELOAD="$LIB" ./ends "$how" "$KERNEL" 7200 200000 >>children.txt 2>>err.txt
+	wait $peer || fail "$how: the peer sees no orderly end"
+	cmp got want || fail "$how: bytes are lost"
+	wait_until 50 "the port" port_is_free
+}
+port_is_free() { ! kernel_listens 7200; }
+
+build_ends() {
+	"${CC:-gcc}" -std=gnu11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -pthread -o ends "$here/ends.c" || fail "ends.c does not compile"
+	ends_data 200000 >want
+	rm -f children.txt err.txt
+}
+
+c_ends() {
+	local how
+	build_ends
+	for how in return exit _exit syscall quick_exit abort segv term kill xcpu pthread_exit; do
+		ends $how
+	done
+	grep -v ': children: -1 ECHILD$' children.txt && fail "children that the program did not make"
+	[ "$(wc -l <children.txt)" = 11 ] || fail "$(cat children.txt err.txt)"
+}
+
+# A program that adopts orphans does not get the keeper, stays what it is, and the keeper outlives it.
+c_ends_of_a_subreaper() {
+	build_ends
+	ends subreaper
+	ends subreaper_kill
+	grep -v ': children: -1 ECHILD$' children.txt && fail "the keeper is a child of the program"
+	[ "$(wc -l <children.txt)" = 2 ] || fail "$(cat children.txt err.txt)"
+}
+
+# The first process of a PID namespace, which takes everything along: it waits for the drain itself.
+c_ends_of_pid_1() {
+	local how
+	build_ends
+	stack_is_free
+	for how in return exit _exit quick_exit; do
+		ends $how unshare -p -f --kill-child
+	done
+	no_keeper || fail "a keeper: $(keepers)"
+	grep -v ': children: -1 ECHILD$' children.txt && fail "a child of the program"
+	[ "$(wc -l <children.txt)" = 4 ] || fail "$(cat children.txt err.txt)"
+}
+
+# ------------------------------------------------------------ all of them
+
+if [ "${1:-}" = --case ]; then
+	cd "$WORK" || exit 1
+	"c_$2"
+	exit
+fi
+passed=0 failed=0
+[ $# -gt 0 ] || mapfile -t all < <(sed -n 's/^c_\([a-z0-9_]*\)() {$/\1/p' "$here/keeper.sh")
+[ $# -gt 0 ] || set -- "${all[@]}"
+for name in "$@"; do
+	timeout -k 5 60 bash "$here/keeper.sh" --case "$name" >"$name.log" 2>&1 </dev/null
+	status=$?
+	if [ $status = 0 ]; then
+		passed=$((passed + 1))
+		printf '  ok    keeper/%s\n' "$name"
+		[ -z "${VERBOSE:-}" ] || sed 's/^/          /' "$name.log"
+	elif [ $status = 77 ]; then
+		printf '  --    keeper/%s (does not apply: no root)\n' "$name"
+	else
+		failed=$((failed + 1))
+		printf '  FAIL  keeper/%s (status %d)\n' "$name" "$status"
+		tail -n 25 "$name.log" | sed 's/^/          /'
+	fi
+done
+[ $failed = 0 ] && [ $passed != 0 ]
