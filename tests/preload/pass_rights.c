@@ -123,8 +123,15 @@ static int other(int from)
 	while ((n = take(from, &what, fd, FDS, 0, &flags)) >= 0) {
 		switch (what) {
 		case 's': /* say something on each */
-			for (int i = 0; i < n; i++)
+			for (int i = 0; i < n; i++) {
+				struct sockaddr_in a = {0};
+				socklen_t len = sizeof a;
+
 				say("other", fd[i], "from elsewhere");
+				getpeername(fd[i], (struct sockaddr *)&a, &len);
+				printf("other: the peer's family is %s\n",
+				       a.sin_family == AF_INET ? "AF_INET" : "?");
+			}
 			break;
 		case 'n':
 			printf("other: O_NONBLOCK %d\n", !!(fcntl(fd[0], F_GETFL) & O_NONBLOCK));
