@@ -223,11 +223,13 @@ static bool linger_sleep(struct waitset *ws, nsec until)
 static nsec linger_begin(struct description *p)
 {
 	struct stack_cx *cx = netio_enter(the_stack);
-	nsec time, deadline;
+	nsec time = 0, deadline;
 
-	netio_drive(the_stack, cx);
-	time =
-	    p->sock ? linger_time(cx, p->sock) : 0; /* none: another thread ends the process, and closed it */
+	/* no socket: another thread ends the process, and closed it */
+	if (p->sock && p->holders == 1) {
+		netio_drive(the_stack, cx);
+		time = linger_time(cx, p->sock);
+	}
 	deadline = time ? cx->now + time : 0;
 	if (deadline)
 		sock_shutdown(cx, p->sock, 1);
@@ -271,7 +273,7 @@ static void description_free(ref d)
 	if (!the_stack || !l->hold)
 		return;
 	epoll_description_gone(d);
-	if (p->sock && p->kind == FD_STREAM && p->holders == 1)
+	if (p->kind == FD_STREAM)
 		linger_wait(p);
 	lib_enter();
 	struct stack_cx *cx = netio_enter(the_stack);

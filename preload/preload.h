@@ -45,7 +45,7 @@
 extern UTCP_OURS struct netio *_Atomic the_stack;
 /* Process-private facts (process.c). */
 struct process_state {
-	int pid;		     /* whose address space this is: a vfork child has another getpid() */
+	_Atomic int pid;	     /* whose address space this is: a vfork child has another getpid() */
 	_Atomic bool forked;	     /* this fork() child could get no part in its parent's stack */
 	bool child;		     /* the stack was attached by a parent: it tells the counters */
 	_Atomic bool headless;	     /* the main thread has ended, others go on */
