@@ -25,6 +25,9 @@ lib=$(cd "$build" && pwd)/libutcp.so
 ip link set lo up && ip tuntap add utcp0 mode tap vnet_hdr && ip addr add 10.77.0.1/24 dev utcp0 &&
 	ip link set utcp0 up || exit 1
 
+# A cancelled thread abandons frames, and the marks of the address sanitizer around their variables stay: over the
+# kernel's TCP, too. What is tested is the library.
+case ${SAN:-} in *address*) SAN="$SAN --param asan-stack=0" ;; esac
 compile() {
 	${CC:-gcc} ${SAN:-} -std=gnu11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Wno-unused-function -pthread -o "$tmp/$1" "$here/$1.c"
 }
