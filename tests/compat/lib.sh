@@ -30,12 +30,13 @@ S() {
 	"${S_BY[@]}" "$@"
 }
 
-# serve PORT COMMAND...: the server's side, in the background, until it listens. SERVER is its pid.
+# serve PORT COMMAND...: the server's side, in the background, until it listens. SERVER is its pid. Its session is its
+# own: apache kills its process group.
 serve() {
 	local port=$1
 	shift
 	serve_log=$WORK/server.$port.log
-	"${S_BY[@]}" "$@" >"$serve_log" 2>&1 &
+	setsid "${S_BY[@]}" "$@" >"$serve_log" 2>&1 &
 	SERVER=$!
 	wait_until 200 "port $port" kernel_listens "$port" && return 0
 	tail -n 20 "$serve_log"
@@ -132,6 +133,8 @@ case_run() {
 		TAP_USER=$(declare -F "u_$2" >/dev/null && "u_$2")
 		# shellcheck disable=SC2086
 		ip tuntap add utcp0 mode tap vnet_hdr ${TAP_USER:+user $TAP_USER} || die "no TAP device; is the module tun loaded?"
+		# In case udev has not been here.
+		mknod -m 666 /run/tun c 10 200 && mount --bind /run/tun /dev/net/tun
 		kernel_side utcp0
 		export UTCP_DEV=tap:utcp0
 		[ "$LEG" = server ] && ADDR=$STACK || ADDR=$KERNEL

@@ -57,26 +57,22 @@ def page(cases, known):
 
 
 def summary(cases, known):
-    """By what works on every leg, then what does not."""
-    good, bad = [], []
+    """A line for those that work on every leg, by the sides that they have, then a line for each that does not."""
+    sides = {"clients and servers": [], "servers": [], "clients": []}
+    bad = ""
     for name, case in cases.items():
-        program = case["title"].split(":")[0]
-        failed = [leg for leg in LEGS if case["legs"].get(leg) == "FAIL"]
+        program, legs = case["title"].split(":")[0], case["legs"]
+        failed = [leg for leg in LEGS if legs.get(leg) == "FAIL"]
         if failed:
             why = known.get(name + "/" + failed[0], "not yet found out")
-            bad.append("| %s | not as %s: %s |\n" % (program, ", ".join(failed), why))
-        elif "ok" in case["legs"].values():
-            good.append(program)
-    sides = {}
-    for name, case in cases.items():
-        program = case["title"].split(":")[0]
-        if program in good:
-            over_tap = [leg for leg in LEGS[:2] if leg in case["legs"]]
-            sides.setdefault(" and ".join(over_tap) + " over TAP, loopback", []).append(program)
-    out = "| works as | |\n|---|---|\n"
-    for where, programs in sides.items():
-        out += "| %s | %s |\n" % (where, ", ".join(programs))
-    return out + "".join(bad)
+            bad += "| not %s | as %s: %s |\n" % (program, ", ".join(failed), why)
+        elif "ok" in legs.values():
+            side = "clients and servers" if len(legs) == 3 else "servers" if "server" in legs else "clients"
+            sides[side].append(program)
+    for programs in sides.values():  # several jobs of one program
+        programs[:] = dict.fromkeys(programs)
+    sides["servers"] = [p for p in sides["servers"] if p not in sides["clients and servers"]]
+    return "| | |\n|---|---|\n" + "".join("| %s | %s |\n" % (s, ", ".join(p)) for s, p in sides.items() if p) + bad
 
 
 def main():
