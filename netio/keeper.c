@@ -669,7 +669,6 @@ static bool begin(struct keeper *k, int control)
 	if (!k->lines || k->epfd < 0)
 		return false;
 	pumps_recover(k->n);
-	passages_forget(k->n);
 	be_born(k);
 	line_open(k, control, m.proc, true);
 	if (k->listener >= 0)

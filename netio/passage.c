@@ -35,6 +35,9 @@
  * the end if nobody else has the connection. A token that is pumped cannot be
  * claimed any more: who receives it later is a stranger, too.
  *
+ * A keeper that is killed takes what is on its way with it: tokens hang up, and who
+ * makes the next keeper drops the holds first.
+ *
  * Place in the flow: preload/passing.c -> netio_pass(), netio_claim() -> keeper.c ->
  * passage_*() in the keeper.
  */
@@ -131,28 +134,38 @@ bool netio_stack_runs(const struct netio_config *c)
 
 /* ------------------------------------------------------------ the sender */
 
-static ref passage_hold(struct netio *n, ref object)
-{
-	struct stack_cx *cx = netio_enter(n);
-	struct region_head *h = n->region.head;
-	ref hold;
-
-	if (!h->passages)
-		h->passages = pool_alloc(cx, POOL_PROC, REF_NONE);
-	hold = hold_new(cx, h->passages, object);
-	netio_leave(n);
-	return hold;
-}
-
 static void passage_unhold(struct netio *n, ref hold)
 {
 	proc_hold_end(netio_enter(n), hold);
 	netio_leave(n);
 }
 
+/*
+ * The hold, and the word of it to the keeper, which drops it in the end. Under the
+ * lock, so that a hold belongs to the sender or to one keeper at any time
+ * (passages_forget).
+ */
+static int pass_on(struct netio *n, struct pass_message *m, const int *fds, uint32_t count)
+{
+	struct stack_cx *cx = netio_enter(n);
+	struct region_head *h = n->region.head;
+	int err = -ENOMEM;
+
+	if (!h->passages)
+		h->passages = pool_alloc(cx, POOL_PROC, REF_NONE);
+	m->hold = hold_new(cx, h->passages, m->object);
+	if (m->hold) {
+		err = message_send(n->keeper_fd, m, sizeof *m, fds, count);
+		if (err)
+			proc_hold_end(cx, m->hold);
+	}
+	netio_leave(n);
+	return err;
+}
+
 int netio_pass(struct netio *n, const struct netio_config *c, ref object, int placeholder)
 {
-	struct pass_message m = {.type = MESSAGE_PASS};
+	struct pass_message m = {.type = MESSAGE_PASS, .object = object};
 	struct stat st;
 	int token[2], err = keeper_start(n);
 
@@ -162,15 +175,10 @@ int netio_pass(struct netio *n, const struct netio_config *c, ref object, int pl
 		return err;
 	m.cookie = cookie_of(token[0]);
 	m.inode = RAW2(SYS_fstat, token[0], &st) ? 0 : st.st_ino;
-	m.object = object;
-	m.hold = passage_hold(n, object);
-	err = m.hold ? message_send(n->keeper_fd, &m, sizeof m, (int[]){token[1], placeholder}, 2) : -ENOMEM;
+	err = pass_on(n, &m, (int[]){token[1], placeholder}, 2);
 	raw_close(token[1]);
-	if (err) {
+	if (err)
 		raw_close(token[0]);
-		if (m.hold)
-			passage_unhold(n, m.hold);
-	}
 	return err ? err : token[0];
 }
 
@@ -179,18 +187,21 @@ int netio_pass_listener(struct netio *n, ref object, uint64_t cookie, uint64_t i
 	struct pass_message m = {.type = MESSAGE_PASS, .object = object, .cookie = cookie, .inode = inode};
 	int err = keeper_start(n);
 
-	if (err)
-		return err;
-	m.hold = passage_hold(n, object);
-	if (!m.hold)
-		return -ENOMEM;
-	err = message_send(n->keeper_fd, &m, sizeof m, NULL, 0);
-	if (err)
-		passage_unhold(n, m.hold);
-	return err;
+	return err ? err : pass_on(n, &m, NULL, 0);
 }
 
 /* ------------------------------------------------------------ the receiver */
+
+/* Under the lock the line is not replaced by a new one. */
+static int keeper_tell(struct netio *n, const struct pass_message *m, const int *fds, uint32_t count)
+{
+	int err;
+
+	lock_acquire(n);
+	err = n->keeper_fd < 0 ? -ENOTCONN : message_send(n->keeper_fd, m, sizeof *m, fds, count);
+	lock_release(n);
+	return err;
+}
 
 int netio_claim(struct netio *n, int fd, ref *object)
 {
@@ -229,8 +240,7 @@ void netio_taken(struct netio *n, uint64_t cookie)
 {
 	struct pass_message m = {.type = MESSAGE_TAKEN, .cookie = cookie};
 
-	if (n->keeper_fd >= 0)
-		message_send(n->keeper_fd, &m, sizeof m, NULL, 0);
+	keeper_tell(n, &m, NULL, 0);
 }
 
 /* ------------------------------------------------------------ the keeper */

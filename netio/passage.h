@@ -25,7 +25,7 @@ void passage_claims_end(void);
 void passage_taken(struct netio *n, uint64_t cookie);
 /* Listeners that nobody has any more, tokens that a stranger has; when to look again. */
 nsec passages_look(struct netio *n);
-/* Before a new keeper starts: what was on its way hung up with the old one. */
+/* Before a keeper is made, by who makes it: what was on its way hung up with the one before. */
 void passages_forget(struct netio *n);
 
 #endif

@@ -49,6 +49,7 @@
 
 #include "netio/instrument.h"
 #include "netio/internal.h"
+#include "netio/passage.h"
 
 #define CLONE_STACK  16384u
 #define SIGSET_BYTES 8 /* of the kernel's sigset_t */
@@ -189,6 +190,7 @@ int keeper_spawn(struct netio *n, int listener)
 	err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
 	if (err)
 		return err;
+	passages_forget(n);
 	attach_describe(n, &m);
 	m.drain_ms = drain_ms;
 	attach_fds(n, fds);
