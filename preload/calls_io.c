@@ -500,21 +500,6 @@ static int64_t stack_sendfile(int fd, ref d, int in, off64_t *offset, size_t cou
 	return r;
 }
 
-ssize_t sendfile64(int out, int in, off64_t *offset, size_t count)
-{
-	/* from a stack socket: the placeholder is no file, either; the kernel says so */
-	if (!fd_is_stack(out))
-		return REAL(sendfile64)(out, in, offset, count);
-	return STACK_CALL(out, stack_sendfile(out, held, in, offset, count),
-			  REAL(sendfile64)(out, in, offset, count));
-}
-
-ssize_t sendfile(int out, int in, off_t *offset, size_t count)
-{
-	_Static_assert(sizeof(off_t) == sizeof(off64_t), "a 32-bit off_t needs its own wrapper");
-	return sendfile64(out, in, offset, count);
-}
-
 /* ------------------------------------------------------------ splice */
 
 static bool is_pipe(int fd)
@@ -549,9 +534,15 @@ static int64_t pipe_move(int pipe, bool out, void *buffer, size_t n, bool wait)
 /* Socket to pipe: look first, take from the socket what the pipe took. */
 static int64_t splice_in(int fd, ref d, int pipe, void *buffer, size_t n, bool wait)
 {
+	struct pollfd pfd = {.fd = pipe, .events = POLLOUT};
 	struct iovec iov = {buffer, n};
-	int64_t r = socket_recv(fd, d, &iov, 1, MSG_PEEK), took;
+	int64_t r, took;
 
+	if (sys.poll(&pfd, 1, 0) == 1 && pfd.revents & POLLERR) {
+		sigpipe_raise(); /* nobody reads the pipe */
+		return -EPIPE;
+	}
+	r = socket_recv(fd, d, &iov, 1, MSG_PEEK);
 	if (r <= 0)
 		return r;
 	r = pipe_move(pipe, true, buffer, (size_t)r, wait);
@@ -578,6 +569,24 @@ static int64_t pipe_peek(int pipe, void *buffer, size_t n)
 	return r;
 }
 
+/*
+ * What leaves the pipe must reach the socket: is there something, and would the
+ * socket take it? 1, 0 at the end of the pipe, or a negative errno.
+ */
+static int64_t splice_ready(int fd, ref d, int pipe, bool wait)
+{
+	struct pollfd pfd = {.fd = pipe, .events = POLLIN};
+	int r = sys.poll(&pfd, 1, wait ? -1 : 0);
+	int64_t sent;
+
+	if (r <= 0)
+		return r ? -errno : -EAGAIN;
+	if (!(pfd.revents & POLLIN))
+		return 0;
+	sent = socket_send(fd, d, NULL, 0, 0);
+	return sent < 0 ? sent : 1;
+}
+
 /* Pipe to socket. A socket that does not block may take less: then look first, as above. */
 static int64_t splice_out(int fd, ref d, int pipe, void *buffer, size_t n, unsigned int flags)
 {
@@ -592,7 +601,9 @@ static int64_t splice_out(int fd, ref d, int pipe, void *buffer, size_t n, unsig
 			return -errno;
 		r = pipe_peek(pipe, buffer, n);
 	} else {
-		r = pipe_move(pipe, false, buffer, n, wait);
+		r = splice_ready(fd, d, pipe, wait);
+		if (r > 0)
+			r = pipe_move(pipe, false, buffer, n, wait);
 	}
 	if (r <= 0)
 		return r;
@@ -605,14 +616,20 @@ static int64_t splice_out(int fd, ref d, int pipe, void *buffer, size_t n, unsig
 static int64_t stack_splice(int in, int out, ref d, bool to_socket, size_t n, unsigned int flags)
 {
 	int pipe = to_socket ? in : out;
-	bool wait = !(flags & SPLICE_F_NONBLOCK) && !(sys.fcntl(pipe, F_GETFL) & O_NONBLOCK);
+	int mode = sys.fcntl(pipe, F_GETFL);
+	bool wait = !(flags & SPLICE_F_NONBLOCK) && !(mode & O_NONBLOCK);
 	void *buffer;
 	int64_t r;
 
-	if (flags & ~(SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT) || !is_pipe(pipe))
-		return -EINVAL;
+	/* in the order of fs/splice.c */
 	if (!n)
 		return 0;
+	if (flags & ~(SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT))
+		return -EINVAL;
+	if (mode < 0 || (mode & O_ACCMODE) == (to_socket ? O_WRONLY : O_RDONLY))
+		return -EBADF;
+	if (!is_pipe(pipe))
+		return -EINVAL;
 	buffer = buffer_get();
 	if (!buffer)
 		return -ENOMEM;
@@ -633,4 +650,23 @@ ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, size_t n, uns
 				  REAL(splice)(in, off_in, out, off_out, n, flags));
 	return STACK_CALL(out, stack_splice(in, out, held, true, n, flags),
 			  REAL(splice)(in, off_in, out, off_out, n, flags));
+}
+
+ssize_t sendfile64(int out, int in, off64_t *offset, size_t count)
+{
+	/* From a stack socket: only into a pipe. Else the placeholder is no file, either; the kernel says so.
+	 */
+	if (!fd_is_stack(out) && !offset && fd_is_stack(in) && is_pipe(out))
+		return STACK_CALL(in, stack_splice(in, out, held, false, count, 0),
+				  REAL(sendfile64)(out, in, offset, count));
+	if (!fd_is_stack(out))
+		return REAL(sendfile64)(out, in, offset, count);
+	return STACK_CALL(out, stack_sendfile(out, held, in, offset, count),
+			  REAL(sendfile64)(out, in, offset, count));
+}
+
+ssize_t sendfile(int out, int in, off_t *offset, size_t count)
+{
+	_Static_assert(sizeof(off_t) == sizeof(off64_t), "a 32-bit off_t needs its own wrapper");
+	return sendfile64(out, in, offset, count);
 }

@@ -308,7 +308,7 @@ static int64_t send_once(struct description *p, const struct window *w, uint32_t
 }
 
 /* send(2): SIGPIPE goes to the thread that wrote. */
-static void sigpipe_raise(void)
+void sigpipe_raise(void)
 {
 	sys.syscall(SYS_tgkill, getpid(), (int)sys.syscall(SYS_gettid), SIGPIPE);
 }

@@ -43,6 +43,8 @@ const char *options_gather(int fd, struct option_values *v);
 void options_timeouts(int fd, struct description *p);
 /* Give the others to a new stack socket; under the lock. */
 void options_apply(struct stack_cx *cx, struct description *p, const struct option_values *v);
+/* SIGPIPE to this thread, as the kernel sends it with EPIPE. */
+void sigpipe_raise(void);
 /* connect() on a listener (unlisten.c). */
 int listener_connect(int fd, const struct sockaddr *sa, socklen_t len);
 /* A listener's: what an accepted socket inherits in the description. */
