@@ -405,6 +405,7 @@ uint64_t rendezvous_fingerprint(const struct netio_config *c);
 void rendezvous_name(const struct netio_config *c, struct stack_name *name);
 /* One that nobody else uses. */
 void rendezvous_private_name(struct stack_name *name);
+bool rendezvous_is_private(const struct stack_name *name);
 /* A socket that listens at the name: a descriptor, -EADDRINUSE, another negative errno. */
 int rendezvous_listen(const struct stack_name *name);
 /* A connection to whoever listens there: -ECONNREFUSED, -EAGAIN (not now), -EPERM (a stranger). */

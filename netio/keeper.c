@@ -574,7 +574,9 @@ static bool settle(struct keeper *k)
 	uint32_t left = stack_draining(cx);
 	uint64_t bytes = stack_buffer_bytes(cx);
 	bool alone = k->open == 0 && !k->missing && !pumps_live() && !passages_live();
-	uint32_t waits = k->leaving || k->listener < 0 ? 0 : pool_live(cx, POOL_TIMEWAIT);
+	/* Who cannot find us cannot ask us to make room: then TIME-WAITs are not worth the device. */
+	bool found = k->listener >= 0 && !rendezvous_is_private(&n->region.head->name);
+	uint32_t waits = k->leaving || !found ? 0 : pool_live(cx, POOL_TIMEWAIT);
 
 	/* With pumps we wait as a thread of the stack does. */
 	arm(k, n->region.head->drivers == 0 && !pumps_live());

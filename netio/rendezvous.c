@@ -35,20 +35,23 @@
 #define BACKLOG	    1024	    /* all processes of a stack may come at once */
 #define PATIENCE_NS (15 * NS_PER_S) /* longer than a keeper drains by default */
 
-static void name_print(struct stack_name *name, const char *which)
+#define PUBLIC	"utcp"
+#define PRIVATE "utcp-private"
+
+static void name_print(struct stack_name *name, const char *kind, const char *which)
 {
 	int n;
 
 	memset(name, 0, sizeof *name);
 	name->uid = (uint32_t)geteuid();
 	/* path[0] stays 0: an abstract name */
-	n = snprintf(name->path + 1, sizeof name->path - 1, "utcp/%u/%s", name->uid, which);
+	n = snprintf(name->path + 1, sizeof name->path - 1, "%s/%u/%s", kind, name->uid, which);
 	name->len = 1 + (uint32_t)MIN_OF((size_t)n, sizeof name->path - 2);
 }
 
 void rendezvous_name(const struct netio_config *c, struct stack_name *name)
 {
-	name_print(name, c->stack_name[0] ? c->stack_name : c->device);
+	name_print(name, PUBLIC, c->stack_name[0] ? c->stack_name : c->device);
 }
 
 void rendezvous_private_name(struct stack_name *name)
@@ -57,8 +60,13 @@ void rendezvous_private_name(struct stack_name *name)
 	char text[24];
 
 	RAW3(SYS_getrandom, &random, sizeof random, 0);
-	snprintf(text, sizeof text, "#%016llx", (unsigned long long)random);
-	name_print(name, text);
+	snprintf(text, sizeof text, "%016llx", (unsigned long long)random);
+	name_print(name, PRIVATE, text);
+}
+
+bool rendezvous_is_private(const struct stack_name *name)
+{
+	return !memcmp(name->path + 1, PRIVATE, sizeof PRIVATE - 1);
 }
 
 static socklen_t name_address(const struct stack_name *name, struct sockaddr_un *sun)

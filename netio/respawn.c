@@ -339,7 +339,7 @@ static int obtain(struct netio *n)
 	int err = -EAGAIN;
 
 	if (n->dev.fd < 0 || n->dev.mem || (!may_spawn(n) && !n->region.head->keepers))
-		return -ENOENT;
+		return -EOPNOTSUPP;
 	line_drop(n);
 	if (too_hasty(n))
 		return -EBUSY;
@@ -360,7 +360,7 @@ static int obtain(struct netio *n)
 /* One line for a process, and none where there is nothing that the user could do. */
 static void tell(struct netio *n, int err)
 {
-	if (n->keeper_told || err == -ENOENT || err == -EBUSY)
+	if (n->keeper_told || err == -EOPNOTSUPP || err == -EBUSY)
 		return;
 	n->keeper_told = true;
 	report("the keeper of this stack cannot be started (%s); what a killed process leaves is not sent, "

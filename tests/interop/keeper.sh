@@ -265,6 +265,236 @@ c_ends_of_pid_1() {
 	[ "$(wc -l <children.txt)" = 4 ] || fail "$(cat children.txt err.txt)"
 }
 
+# ------------------------------------------------------------ seen by nobody
+
+# What a keeper holds, and who can tell: it outlives the command, and nobody has to wait for it.
+c_seen_by_nobody() {
+	stack_is_free
+	mkdir away
+	: >away/locked
+	cat >seen.py <<-END
+		import fcntl, os, signal, socket, sys
+		os.chdir("away")
+		f = open("locked", "w")
+		fcntl.flock(f, fcntl.LOCK_EX)
+		os.set_inheritable(f.fileno(), True)
+		s = socket.create_connection(("$KERNEL", 7500))
+		print("hello", flush=True)
+		if sys.argv[1] == "group": # what Ctrl-C and the end of a terminal send
+		    for n in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+		        signal.signal(n, signal.SIG_IGN)
+		        os.kill(0, n)
+		s.sendall(b"x" * 100000)
+	END
+	timeout 20 nc.openbsd -k -l "$KERNEL" 7500 >/dev/null </dev/null &
+	local nc=$! keeper out
+	wait_port 7500
+	out=$(timeout 10 setsid -w "$UTCP" /usr/bin/python3 seen.py group 2>&1) || fail "status $?: $out"
+	[ "$out" = hello ] || fail "it said: $out"
+	keeper=$(keepers)
+	[ "$(wc -w <<<"$keeper")" = 1 ] || fail "keepers: '$keeper'"
+	flock -n away/locked true || fail "the application's lock is held"
+	# shellcheck disable=SC2016 # that sh expands
+	proc sh -c 'cd /proc/$1 && readlink cwd fd/0 fd/1 fd/2 && ls -l fd && cut -d" " -f4-8 stat && tr "\0" "." <cmdline && cat comm' - "$keeper" >keeper.txt
+	local want="/
+/dev/null
+/dev/null
+/dev/null"
+	[ "$(head -4 keeper.txt)" = "$want" ] || fail "$(cat keeper.txt)"
+	grep -q "$WORK\|pipe:" keeper.txt && fail "it holds what is the application's: $(cat keeper.txt)"
+	# parent 1, group and session its own, no terminal
+	grep -q "^1 $keeper $keeper 0 -1$" keeper.txt || fail "$(cat keeper.txt)"
+	grep -q '^utcp-keeper\.utcp-keeper$' keeper.txt || fail "$(cat keeper.txt)"
+	echo "a shell that waits for all its children"
+	# shellcheck disable=SC2016
+	timeout 10 bash -c '"$1" /usr/bin/python3 seen.py alone >/dev/null & wait; jobs; wait -n; [ $? = 127 ]' - "$UTCP" || fail "a shell waits for it"
+	kill $nc
+}
+
+# ------------------------------------------------------------ not to be had
+
+# A program that makes the stack, forks, sends, and ends. The keeper cannot be started: one line, nothing is lost.
+no_keeper_program() { # COMMAND... BEFORE: what python does first
+	timeout 20 nc.openbsd -l "$KERNEL" 7300 >got </dev/null &
+	local peer=$!
+	wait_port 7300
+	timeout 20 "$@" /usr/bin/python3 -c "
+import os, socket
+exec(os.environ.get('BEFORE', ''))
+s = socket.create_connection(('$KERNEL', 7300))
+for i in range(3):
+    p = os.fork()
+    if p == 0:
+        s.sendall(open('two', 'rb').read()[i * 100000:(i + 1) * 100000])
+        os._exit(0)
+    assert os.waitpid(p, 0)[1] == 0
+s.sendall(open('two', 'rb').read()[300000:])" 2>err || fail "status $?: $(cat err)"
+	wait $peer || fail "the peer waits"
+	cmp got two || fail "bytes are lost"
+	[ "$(grep -c '^utcp: ' err)" = 1 ] || fail "lines: $(cat err)"
+	grep -q '^utcp: the keeper .* cannot be started (.*); ' err || fail "what it says: $(cat err)"
+}
+
+c_without_a_keeper() {
+	stack_is_free
+	echo "the library is no program"
+	cp "$LIB" plain.so
+	chmod 644 plain.so
+	no_keeper_program env LD_PRELOAD="$WORK/plain.so"
+	grep -q 'Permission denied' err || fail "$(cat err)"
+	no_keeper || fail "a keeper: $(keepers)"
+	echo "the library has gone"
+	cp "$LIB" gone.so
+	BEFORE='os.unlink("gone.so")' no_keeper_program env LD_PRELOAD="$WORK/gone.so"
+	grep -q 'No such file' err || fail "$(cat err)"
+}
+
+# Limits and permissions come back: the next try succeeds, and the stack can be entered.
+c_a_keeper_later() {
+	stack_is_free
+	cp "$LIB" later.so
+	chmod 644 later.so
+	mkfifo go
+	LD_PRELOAD=$WORK/later.so timeout 30 /usr/bin/python3 -c "
+import os, socket, sys
+l = socket.create_server(('0.0.0.0', 7301))
+os.chmod('later.so', 0o755)
+while True:
+    l.accept()[0].sendall(b'hello')" 2>err &
+	local server=$!
+	wait_port 7301
+	sleep 1.1
+	[ "$(timeout 10 nc.openbsd -d "$STACK" 7301)" = hello ] || fail "no answer"
+	wait_until 30 "a keeper" one_keeper || fail "no keeper: $(cat err)"
+	/usr/bin/python3 -m http.server 8101 --bind "$KERNEL" >/dev/null 2>&1 &
+	local http=$!
+	wait_port 8101
+	LD_PRELOAD=$WORK/later.so timeout 20 curl -sS -o joined "http://$KERNEL:8101/two" || fail "curl: status $?"
+	cmp joined two || fail "curl: the bytes differ"
+	kill $http $server
+}
+
+# ------------------------------------------------------------ refused
+
+# refused WHY COMMAND...: an error under UTCP_REQUIRE=1, and without it the kernel serves; one line that says why.
+refused() {
+	local why=$1
+	shift
+	timeout 20 env UTCP_REQUIRE=1 "$@" nc.openbsd -v "$KERNEL" 9 2>err </dev/null
+	grep -q 'Network is down' err || fail "it was not refused: $(cat err)"
+	[ "$(grep -c '^utcp: .*; ' err)" = 1 ] || fail "lines: $(cat err)"
+	grep -q "^utcp: .*$why" err || fail "it does not say '$why': $(cat err)"
+	timeout 20 env UTCP_REQUIRE=0 "$@" nc.openbsd -v "$KERNEL" 9 2>err </dev/null
+	grep -q 'Connection refused' err || fail "the kernel did not serve: $(cat err)"
+	[ "$(grep -c '^utcp: ' err)" = 1 ] || fail "lines: $(cat err)"
+}
+
+server_start() {
+	"$UTCP" /usr/bin/python3 -c "
+import socket
+l = socket.create_server(('0.0.0.0', 7400))
+while True:
+    l.accept()[0].sendall(b'hello')" &
+	SERVER=$!
+	wait_port 7400 || fail "no server"
+}
+server_lives() {
+	[ "$(timeout 10 nc.openbsd -d "$STACK" 7400)" = hello ] || fail "the server of the stack does not answer"
+}
+
+# The same files with another version: the one that was there goes on, the other is told.
+c_another_version() {
+	stack_is_free
+	/usr/bin/python3 - "$LIB" other.so <<-'END'
+		import re, sys
+		b = open(sys.argv[1], "rb").read()
+		assert b.count(b"0.1.0\0") >= 1
+		open(sys.argv[2], "wb").write(b.replace(b"0.1.0\0", b"0.9.9\0"))
+	END
+	chmod 755 other.so
+	server_start
+	refused 'another version' env LD_PRELOAD="$WORK/other.so"
+	server_lives
+	end_process $SERVER
+	echo "alone it works, and the first one is told"
+	LD_PRELOAD=$WORK/other.so timeout 10 nc.openbsd -v "$KERNEL" 9 2>&1 </dev/null | grep -q 'Connection refused' ||
+		fail "the other version does not work"
+}
+
+# The name, taken by somebody whom we do not trust, or by one that says nonsense.
+c_a_stranger_at_the_name() {
+	if [ "$(id -u)" != 0 ] || ! setpriv --reuid=65534 --regid=65534 --clear-groups true 2>/dev/null; then
+		exit 77
+	fi
+	stack_is_free
+	cat >squat.py <<-'END'
+		import os, socket, sys, time
+		s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+		s.bind("\0utcp/0/tap:utcp0")
+		s.listen(50)
+		print("squats", flush=True)
+		while True:
+		    c = s.accept()[0]
+		    if sys.argv[1] == "nonsense":
+		        c.recv(1000)
+		        c.send(b"x" * int(sys.argv[2]))
+		    time.sleep(1)
+	END
+	setpriv --reuid=65534 --regid=65534 --clear-groups /usr/bin/python3 "$WORK/squat.py" silent >squat.out &
+	local squat=$!
+	wait_until 50 "the stranger" grep -q squats squat.out
+	refused 'another user' env LD_PRELOAD="$LIB"
+	end_process $squat
+	local bytes
+	for bytes in 1 8 176; do
+		rm -f squat.out
+		/usr/bin/python3 squat.py nonsense $bytes >squat.out &
+		squat=$!
+		wait_until 50 "the liar" grep -q squats squat.out
+		refused '' env LD_PRELOAD="$LIB"
+		end_process $squat
+	done
+}
+
+# When the keeper is killed and a stranger takes its name at once, the processes find each other by another.
+c_a_stranger_takes_over() {
+	if [ "$(id -u)" != 0 ] || ! setpriv --reuid=65534 --regid=65534 --clear-groups true 2>/dev/null; then
+		exit 77
+	fi
+	stack_is_free
+	server_start
+	cat >grab.py <<-'END'
+		import os, signal, socket, sys, time
+		s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+		stop = [int(p) for p in sys.argv[2:]]
+		for p in stop:
+		    os.kill(p, signal.SIGSTOP)
+		os.kill(int(sys.argv[1]), signal.SIGKILL)
+		while True:
+		    try:
+		        s.bind("\0utcp/0/tap:utcp0")
+		        break
+		    except OSError:
+		        time.sleep(0.001)
+		os.setresuid(65534, 65534, 65534)
+		s.listen(50) # whose it is: who listens
+		for p in stop:
+		    os.system("true")
+		print("grabbed", flush=True)
+		time.sleep(30)
+	END
+	local old grab
+	old=$(keepers)
+	/usr/bin/python3 grab.py "$old" "$SERVER" >grab.out &
+	grab=$!
+	wait_until 50 "the stranger" grep -q grabbed grab.out || fail "the name was not taken"
+	kill -CONT "$SERVER"
+	wait_until 50 "the next keeper" another_keeper "$old" || fail "keepers: $(keepers)"
+	server_lives
+	end_process $grab $SERVER
+	stack_is_free
+}
+
 # ------------------------------------------------------------ all of them
 
 if [ "${1:-}" = --case ]; then

@@ -1,12 +1,12 @@
 #!/bin/bash
 # kills.sh - kill -9 of processes that share one stack, at random, under load: kills.py in a playground, and a
-# look at what is left. UTCP_KILLS=n kills (default 40), SEED=n; UTCP_KILLS_KEEPER=1: the keeper, too.
+# look at what is left. UTCP_TEST_KILLS=n kills (default 40), SEED=n; UTCP_TEST_KILLS_KEEPER=1: the keeper, too.
 set -u
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 # shellcheck source=tests/interop/lib.sh
 . "$here/lib.sh"
 # Inside the playground: mounts of our own, so that /proc shows its processes and nothing of it shows outside.
-if [ -n "${UTCP_PLAYGROUND:-}" ] && [ -z "${KILLS_MOUNTS:-}" ]; then
+if [ -n "${UTCP_TEST_PLAYGROUND:-}" ] && [ -z "${KILLS_MOUNTS:-}" ]; then
 	KILLS_MOUNTS=1 exec unshare -m --propagation private -- bash "$0" "$@"
 fi
 playground_enter "$@"
@@ -20,8 +20,8 @@ fail() {
 	bad=1
 }
 keeper=()
-[ "${UTCP_KILLS_KEEPER:-0}" = 0 ] || keeper=(keeper)
-timeout -k 5 $((120 + ${UTCP_KILLS:-40})) python3 "$here/kills.py" "$WORK" "$BUILD" "${UTCP_KILLS:-40}" "${SEED:-1}" "${keeper[@]}" ||
+[ "${UTCP_TEST_KILLS_KEEPER:-0}" = 0 ] || keeper=(keeper)
+timeout -k 5 $((120 + ${UTCP_TEST_KILLS:-40})) python3 "$here/kills.py" "$WORK" "$BUILD" "${UTCP_TEST_KILLS:-40}" "${SEED:-1}" "${keeper[@]}" ||
 	fail "kills.py: status $?"
 grep -v '^$' kills.log | sort | uniq -c | sort -rn | head -5 >&2
 
@@ -33,14 +33,15 @@ done
 [ "$(wc -w <stats.keepers)" -le 1 ] || fail "keepers: $(cat stats.keepers)"
 # Somebody with other settings: it makes room.
 newcomer() {
-	UTCP_CC=reno UTCP_REQUIRE=1 timeout 10 "$UTCP" curl -sS "http://$KERNEL:9/" 2>/dev/null
-	[ $? = 7 ] # refused: it had a stack
+	# by the peer: it had a stack
+	UTCP_CC=reno UTCP_REQUIRE=1 timeout 10 "$UTCP" nc.openbsd -v "$KERNEL" 9 2>&1 </dev/null | grep -q 'Connection refused'
 }
 wait_until 50 "the stack to be free" newcomer || fail "the stack is not free"
 processes() { pgrep -x 'utcp-keeper|killwork'; }
 nobody() { ! processes >/dev/null; }
 wait_until 50 "the last process to end" nobody || fail "left: $(ps -e)"
-grep -q ' @' /proc/net/unix && fail "abstract sockets are left: $(grep ' @' /proc/net/unix)"
+no_names() { ! grep -q ' @' /proc/net/unix; }
+wait_until 20 "the last name to go" no_names || fail "abstract sockets are left: $(grep ' @' /proc/net/unix)"
 [ "$(ls -d /sys/class/net/* | wc -l)" = 2 ] || fail "interfaces: $(ls /sys/class/net)"
 [ -z "$(ls -A /dev/shm)" ] || fail "files: $(ls -A /dev/shm)"
 [ -z "$(ip rule list | grep -v 'lookup \(local\|main\|default\)')" ] || fail "rules: $(ip rule list)"
