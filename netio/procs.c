@@ -653,6 +653,10 @@ void procs_rebuild(struct netio *n, struct stack_cx *cx)
 	if (h->making)
 		proc_reap(n, cx, h->making); /* its maker is dead, and it was never born */
 	h->making = REF_NONE;
+	if (!pool_valid(cx, POOL_PROC, h->keeper))
+		h->keeper = REF_NONE;
+	if (!pool_valid(cx, POOL_PROC, h->passages))
+		h->passages = REF_NONE;
 }
 
 static const char *proc_verify(struct stack_cx *cx, ref r, uint32_t *holds)

@@ -209,7 +209,7 @@ def end_programs(names):
     for p in list(programs):
         if p.name in names:
             fail("%s %d hangs (%s)" % (p.name, p.pid, " ".join(p.args)))
-            os.system("ls -l /proc/%d/fd | tail -n +2 >&2; cat /proc/%d/wchan >&2" % (p.pid, p.pid))
+            os.system("ps -eo pid,ppid,stat,wchan:20,args >&2; ls -l /proc/%d/fd | tail -n +2 >&2" % p.pid)
             p.p.kill()
 
 

@@ -1,6 +1,7 @@
 #!/bin/bash
 # kills.sh - kill -9 of processes that share one stack, at random, under load: kills.py in a playground, and a
-# look at what is left. UTCP_TEST_KILLS=n kills (default 40), SEED=n; UTCP_TEST_KILLS_KEEPER=1: the keeper, too.
+# look at what is left. UTCP_TEST_KILLS=n kills (default 40), SEED=n; UTCP_TEST_KILLS_KEEPER=0: never
+# the keeper.
 set -u
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 # shellcheck source=tests/interop/lib.sh
@@ -20,7 +21,7 @@ fail() {
 	bad=1
 }
 keeper=()
-[ "${UTCP_TEST_KILLS_KEEPER:-0}" = 0 ] || keeper=(keeper)
+[ "${UTCP_TEST_KILLS_KEEPER:-1}" = 0 ] || keeper=(keeper)
 timeout -k 5 $((120 + ${UTCP_TEST_KILLS:-40})) python3 "$here/kills.py" "$WORK" "$BUILD" "${UTCP_TEST_KILLS:-40}" "${SEED:-1}" "${keeper[@]}" ||
 	fail "kills.py: status $?"
 grep -v '^$' kills.log | sort | uniq -c | sort -rn | head -5 >&2

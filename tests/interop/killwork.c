@@ -340,9 +340,11 @@ static int call(int parallel, char **arg, int count)
 	return finish();
 }
 
-static int worker(int listener)
+static int worker(int listener, pid_t parent)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(0); /* it died before it could be said */
 	rng = (uint64_t)getpid() * 0x9e3779b97f4a7c15ull;
 	while (!ending || busy())
 		turn(listener);
@@ -366,9 +368,10 @@ static int serve(const char *addr, const char *port, int workers)
 		for (int i = 0; i < workers; i++) {
 			if (child[i])
 				continue;
+			pid_t self = getpid();
 			child[i] = fork();
 			if (child[i] == 0)
-				_exit(worker(fd));
+				_exit(worker(fd, self));
 			tell("P %d %d\n", getpid(), child[i]);
 		}
 		pid_t gone = waitpid(-1, NULL, 0);
