@@ -30,46 +30,7 @@
  * edges -> here -> bells (wait.c); preload's epoll, poll and blocking calls
  * own the sets.
  */
-#include <sys/epoll.h>
-
-#include "netio/internal.h"
-
-/* sock_user() words; word 3 is preload's */
-enum { USER_FIRST, USER_LAST, USER_KERNEL_BITS };
-
-#define PRIVATE_BITS  ((uint32_t)(EPOLLWAKEUP | EPOLLONESHOT | EPOLLET | EPOLLEXCLUSIVE))
-#define ALWAYS_EVENTS (SOCK_ERR | SOCK_HUP)
-
-struct evset {
-	struct pool_head head;
-	ref first; /* all watches */
-	ref tree;  /* by mixed key */
-	ref ready_first, ready_last;
-	uint32_t ready_count, watch_count;
-	uint32_t waiters; /* threads published on it */
-	uint32_t rung;	  /* rings they have not answered yet */
-	uint32_t holders; /* processes with a share: forked ones have the same epoll set */
-	struct bell bell; /* of the waitset to ring */
-	bool bell_up;	  /* rung and not drained */
-	bool always;	  /* ring on empty -> non-empty even without waiters */
-	bool attended;	  /* the thread that drives now will harvest it */
-};
-_Static_assert(sizeof(struct evset) <= 192, "struct evset outgrew its pool class");
-
-struct watch {
-	struct pool_head head;
-	ref set, sock;
-	ref sock_next, sock_prev;
-	ref set_next, set_prev;
-	ref ready_next, ready_prev;
-	ref left, right; /* search tree */
-	uint32_t mask;	 /* as the application gave it, ERR and HUP added */
-	uint32_t told;	 /* SOCK_TOLD bits that it asked for, since they were taken */
-	bool listed;	 /* on the ready list */
-	bool whole;	 /* made: everything above and below is filled in */
-	uint64_t data, key;
-};
-_Static_assert(sizeof(struct watch) <= 128, "struct watch outgrew its pool class");
+#include "netio/ready.h"
 
 uint64_t ready_layout(uint64_t hash)
 {
@@ -88,19 +49,6 @@ uint64_t ready_layout(uint64_t hash)
 	return layout_mix(hash, facts, ARRAY_LEN(facts));
 }
 
-static struct evset *set_at(struct stack_cx *cx, ref r)
-{
-	return pool_at(cx, r);
-}
-static struct watch *watch_at(struct stack_cx *cx, ref r)
-{
-	return pool_at(cx, r);
-}
-static struct netio *netio_of(struct stack_cx *cx)
-{
-	return cx->arg;
-}
-
 /* ------------------------------------------------------------ the search tree */
 
 /* A bijection on 64 bits (two xor-shift-multiply rounds), so equal mixes mean equal keys. */
@@ -115,7 +63,7 @@ static uint64_t mix(uint64_t x)
 }
 
 /* The link that holds `key`, or where it would hang. */
-static ref *tree_link(struct stack_cx *cx, struct evset *e, uint64_t key)
+ref *tree_link(struct stack_cx *cx, struct evset *e, uint64_t key)
 {
 	uint64_t m = mix(key);
 	ref *link = &e->tree;
@@ -165,7 +113,7 @@ static void tree_remove(struct stack_cx *cx, struct evset *e, ref r)
 
 /* ------------------------------------------------------------ lists */
 
-static void ready_append(struct stack_cx *cx, struct evset *e, ref r)
+void ready_append(struct stack_cx *cx, struct evset *e, ref r)
 {
 	struct watch *w = watch_at(cx, r);
 
@@ -195,7 +143,7 @@ static void ready_unlink(struct stack_cx *cx, struct evset *e, struct watch *w)
 	w->listed = false;
 }
 
-static void sock_list_add(struct stack_cx *cx, ref r)
+void sock_list_add(struct stack_cx *cx, ref r)
 {
 	struct watch *w = watch_at(cx, r);
 	uint32_t *user = sock_user(cx, w->sock);
@@ -253,12 +201,12 @@ static bool armed(const struct watch *w)
 	return (w->mask & ~PRIVATE_BITS) != 0;
 }
 
-static uint32_t watch_now(struct stack_cx *cx, const struct watch *w)
+uint32_t watch_now(struct stack_cx *cx, const struct watch *w)
 {
 	return armed(w) ? with_norms(watch_level(cx, w->sock)) & w->mask & ~PRIVATE_BITS : 0;
 }
 
-static void set_ring(struct netio *n, struct evset *e)
+void evset_ring(struct netio *n, struct evset *e)
 {
 	e->bell_up = true;
 	bell_ring(n, &e->bell, e->always);
@@ -275,16 +223,16 @@ static bool set_wake(struct stack_cx *cx, struct evset *e)
 		return true;
 	if (e->rung < e->waiters) {
 		e->rung++;
-		set_ring(n, e);
+		evset_ring(n, e);
 		return true;
 	}
 	if (e->always && !e->bell_up)
-		set_ring(n, e);
+		evset_ring(n, e);
 	return e->attended;
 }
 
 /* The bell is a level for those who watch the set from outside: down with the last entry. */
-static void set_settle(struct stack_cx *cx, struct evset *e)
+void evset_settle(struct stack_cx *cx, struct evset *e)
 {
 	struct netio *n = netio_of(cx);
 
@@ -294,7 +242,7 @@ static void set_settle(struct stack_cx *cx, struct evset *e)
 	}
 }
 
-static bool watch_wake(struct stack_cx *cx, ref r)
+bool watch_wake(struct stack_cx *cx, ref r)
 {
 	struct watch *w = watch_at(cx, r);
 	struct evset *e = set_at(cx, w->set);
@@ -404,7 +352,7 @@ void watch_remove(struct stack_cx *cx, ref watch)
 		watch_at(cx, w->set_next)->set_prev = w->set_prev;
 	e->watch_count--;
 	pool_free(cx, POOL_WATCH, watch);
-	set_settle(cx, e);
+	evset_settle(cx, e);
 }
 
 void watch_remove_socket(struct stack_cx *cx, ref sock)
@@ -528,7 +476,7 @@ int evset_harvest(struct stack_cx *cx, ref set, struct watch_event *out, int max
 		else if (!(w->mask & EPOLLET))
 			ready_append(cx, e, r);
 	}
-	set_settle(cx, e);
+	evset_settle(cx, e);
 	/* As the kernel: what is left, or went back, is offered to the next sleeper. */
 	if (e->ready_first && e->waiters)
 		evset_recheck(cx, set);
@@ -546,7 +494,7 @@ bool evset_ready(struct stack_cx *cx, ref set)
 			return true;
 		ready_unlink(cx, e, w);
 	}
-	set_settle(cx, e);
+	evset_settle(cx, e);
 	return false;
 }
 
@@ -646,7 +594,7 @@ void evset_ring_always(struct stack_cx *cx, ref set, bool on)
 	if (e->ready_first)
 		set_wake(cx, e);
 	else
-		set_settle(cx, e);
+		evset_settle(cx, e);
 }
 
 void evset_kick(struct stack_cx *cx, ref set)
@@ -657,172 +605,4 @@ void evset_kick(struct stack_cx *cx, ref set)
 bool evset_rings_always(struct stack_cx *cx, ref set)
 {
 	return set_at(cx, set)->always;
-}
-
-/* ------------------------------------------------------------ recover.c */
-
-void evset_sleepers_add(struct stack_cx *cx, ref set, uint32_t sleepers)
-{
-	if (pool_valid(cx, POOL_EVSET, set))
-		set_at(cx, set)->waiters += sleepers;
-}
-
-/* What hangs on a set or a socket follows from the watches. Sleepers are counted anew by procs_rebuild(). */
-static void sets_clear(struct stack_cx *cx)
-{
-	for (ref r = pool_next(cx, POOL_EVSET, REF_NONE); r; r = pool_next(cx, POOL_EVSET, r)) {
-		struct evset *e = set_at(cx, r);
-
-		e->first = e->tree = e->ready_first = e->ready_last = REF_NONE;
-		e->ready_count = e->watch_count = e->waiters = e->rung = 0;
-		e->attended = false;
-	}
-}
-
-/* False: it was being made, or its set or socket is gone. */
-static bool watch_relink(struct stack_cx *cx, ref r)
-{
-	struct watch *w = watch_at(cx, r);
-	struct evset *e = set_at(cx, w->set);
-	ref *link;
-
-	w->head.mark = 0;
-	w->left = w->right = w->ready_next = w->ready_prev = REF_NONE;
-	if (!w->whole || !pool_valid(cx, POOL_EVSET, w->set) || !pool_valid(cx, POOL_TCB, w->sock) ||
-	    !sock_needs_owner(cx, w->sock))
-		return false;
-	link = tree_link(cx, e, w->key);
-	if (*link)
-		return false;
-	*link = r;
-	w->set_prev = REF_NONE;
-	w->set_next = e->first;
-	if (e->first)
-		watch_at(cx, e->first)->set_prev = r;
-	e->first = r;
-	e->watch_count++;
-	return true;
-}
-
-/* As far as the old links lead: the order in which EXCLUSIVE watches were added. */
-static void sock_list_follow(struct stack_cx *cx, ref sock)
-{
-	uint32_t *user = sock_user(cx, sock);
-	ref next, at = user[USER_FIRST], last = REF_NONE;
-
-	user[USER_FIRST] = REF_NONE;
-	for (; pool_valid(cx, POOL_WATCH, at) && watch_at(cx, at)->sock == sock; at = next) {
-		struct watch *w = watch_at(cx, at);
-
-		if (w->head.mark)
-			break;
-		next = w->sock_next;
-		w->head.mark = 1;
-		w->sock_prev = last;
-		w->sock_next = REF_NONE;
-		if (last)
-			watch_at(cx, last)->sock_next = at;
-		else
-			user[USER_FIRST] = at;
-		last = at;
-	}
-	user[USER_LAST] = last;
-}
-
-void ready_rebuild(struct netio *n, struct stack_cx *cx)
-{
-	ref next;
-
-	n->recheck_count = n->ring_count = 0;
-	sets_clear(cx);
-	for (ref r = pool_next(cx, POOL_WATCH, REF_NONE); r; r = next) {
-		next = pool_next(cx, POOL_WATCH, r);
-		if (!watch_relink(cx, r))
-			pool_free(cx, POOL_WATCH, r);
-	}
-	for (ref s = sock_next(cx, REF_NONE); s; s = sock_next(cx, s))
-		sock_list_follow(cx, s);
-	for (ref r = pool_next(cx, POOL_WATCH, REF_NONE); r; r = pool_next(cx, POOL_WATCH, r)) {
-		struct watch *w = watch_at(cx, r);
-
-		if (!w->head.mark) {
-			w->sock_next = w->sock_prev = REF_NONE;
-			sock_list_add(cx, r);
-		}
-		if (w->listed)
-			ready_append(cx, set_at(cx, w->set), r);
-	}
-}
-
-/*
- * Edges that the dead one had taken and not delivered, rings that it owed: whatever
- * has a level is an edge. One too many is what edge-triggered readers expect anyway.
- */
-void ready_rewake(struct netio *n, struct stack_cx *cx)
-{
-	for (ref r = pool_next(cx, POOL_WATCH, REF_NONE); r; r = pool_next(cx, POOL_WATCH, r)) {
-		struct watch *w = watch_at(cx, r);
-
-		if (w->listed || watch_now(cx, w))
-			watch_wake(cx, r);
-	}
-	for (ref r = pool_next(cx, POOL_EVSET, REF_NONE); r; r = pool_next(cx, POOL_EVSET, r)) {
-		struct evset *e = set_at(cx, r);
-
-		/* Said to be up, and perhaps never rung; or rung, and not said to be. */
-		if (e->always && e->ready_first)
-			set_ring(n, e);
-		else if (e->always)
-			e->bell_up = true;
-		set_settle(cx, e);
-	}
-}
-
-static const char *sock_list_verify(struct stack_cx *cx, ref sock, uint32_t *seen)
-{
-	const uint32_t *user = sock_user(cx, sock);
-	ref before = REF_NONE;
-
-	for (ref r = user[USER_FIRST]; r; before = r, r = watch_at(cx, r)->sock_next)
-		if (!pool_valid(cx, POOL_WATCH, r) || watch_at(cx, r)->sock != sock ||
-		    watch_at(cx, r)->sock_prev != before || ++*seen > pool_live(cx, POOL_WATCH))
-			return "ready: a socket's list of watches is broken";
-	return before == user[USER_LAST] ? NULL : "ready: a socket's list of watches ends elsewhere";
-}
-
-static const char *set_verify(struct stack_cx *cx, ref set, uint32_t *seen)
-{
-	struct evset *e = set_at(cx, set);
-	uint32_t watches = 0, listed = 0, ready = 0;
-	ref last = REF_NONE;
-
-	for (ref r = e->first; r; r = watch_at(cx, r)->set_next) {
-		if (!pool_valid(cx, POOL_WATCH, r) || watch_at(cx, r)->set != set ||
-		    ++watches > pool_live(cx, POOL_WATCH))
-			return "ready: a set's list of watches is broken";
-		if (watch_find(cx, set, watch_at(cx, r)->key) != r)
-			return "ready: a watch is not found by its key";
-		listed += watch_at(cx, r)->listed;
-	}
-	for (ref r = e->ready_first; r; last = r, r = watch_at(cx, r)->ready_next)
-		if (!pool_valid(cx, POOL_WATCH, r) || !watch_at(cx, r)->listed || ++ready > watches)
-			return "ready: a ready list holds what is not listed";
-	if (ready != listed || ready != e->ready_count || last != e->ready_last || watches != e->watch_count)
-		return "ready: the counts of a set are wrong";
-	*seen += watches;
-	return NULL;
-}
-
-const char *ready_verify(struct stack_cx *cx)
-{
-	uint32_t by_set = 0, by_sock = 0;
-	const char *broken = NULL;
-
-	for (ref r = pool_next(cx, POOL_EVSET, REF_NONE); !broken && r; r = pool_next(cx, POOL_EVSET, r))
-		broken = set_verify(cx, r, &by_set);
-	for (ref s = sock_next(cx, REF_NONE); !broken && s; s = sock_next(cx, s))
-		broken = sock_list_verify(cx, s, &by_sock);
-	if (!broken && (by_set != pool_live(cx, POOL_WATCH) || by_sock != by_set))
-		broken = "ready: a watch is in no list";
-	return broken;
 }
