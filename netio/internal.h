@@ -268,6 +268,7 @@ void waitsets_watch_line(struct netio *n);
 /* MESSAGE_SPAWN (keeper.c) */
 struct spawn_message {
 	uint32_t type, count;
+	uint64_t blind; /* the new program will not load us */
 	uint64_t cookie[VFORK_COOKIES_MAX];
 };
 
@@ -281,6 +282,7 @@ struct proc {
 	uint32_t keeper; /* region_head.keepers of the keeper that has its line */
 	bool driver;	 /* counted in region_head.drivers */
 	bool whole;	 /* made, and not being freed */
+	bool blind;	 /* runs without our hooks: it cannot serve the stack (forward.c) */
 	uint64_t reaps;	 /* the PID namespace (its inode) whose orphans it adopts; 0: none */
 };
 _Static_assert(sizeof(struct proc) <= 64, "struct proc outgrew its pool class");
@@ -300,6 +302,13 @@ void proc_reap(struct netio *n, struct stack_cx *cx, ref proc);
 /* A slot for a process that has the sockets with these cookies; REF_NONE: none of them is an object. */
 /* One share of a process, dropped by the rules of close(). */
 void proc_give_up(struct stack_cx *cx, ref proc, ref object);
+/* Listeners of blind processes: every object that one has a part in; is there any; has one a part; have only
+ * they; the parts that they have end. */
+void procs_each_blind(struct netio *n, struct stack_cx *cx, void (*f)(ref object, void *arg), void *arg);
+bool procs_any_blind(struct netio *n);
+bool procs_blind_holder(struct netio *n, struct stack_cx *cx, ref object);
+bool procs_all_blind(struct netio *n, struct stack_cx *cx, ref object);
+void procs_give_up(struct netio *n, struct stack_cx *cx, ref object);
 ref proc_spawned(struct netio *n, struct stack_cx *cx, const struct spawn_message *m);
 /* exec(): our own slot `proc`, but the threads, wait sets and driver of the old image are gone. */
 bool proc_renew(struct netio *n, struct stack_cx *cx, ref proc);
@@ -343,6 +352,7 @@ enum {
 	MESSAGE_SPAWN,
 	MESSAGE_PUMP,
 	MESSAGE_SOCKET,
+	MESSAGE_BLIND,
 	MESSAGE_PASS,
 	MESSAGE_CLAIM,
 	MESSAGE_TAKEN,

@@ -20,6 +20,7 @@
  *           ATTACH back, or REFUSE, or we hang up and leave the name to it
  *   SPAWN   from a child of vfork(), with the cookies of its sockets: a slot for it,
  *           with holds for those that are ours
+ *   BLIND   the process will run without hooks, or will not after all (forward.c)
  *   SOCKET  wanted: a socket of the stack's network namespace (network.c)
  *   PUMP    a connection for a program without hooks (pump.c)
  *   PASS, CLAIM, TAKEN  descriptors on their way to another process (passage.c)
@@ -42,6 +43,7 @@
 #include <unistd.h>
 
 #include "netio/instrument.h"
+#include "netio/forward.h"
 #include "netio/internal.h"
 #include "netio/passage.h"
 #include "netio/pump.h"
@@ -176,9 +178,9 @@ bool netio_is_life_line(const struct netio *n, int fd)
 
 #define LINE_NUMBER 512 /* out of the way of a program that knows nothing of the line */
 
-int netio_vfork_line(struct netio *n, const uint64_t *cookie, uint32_t count)
+int netio_vfork_line(struct netio *n, const uint64_t *cookie, uint32_t count, bool blind)
 {
-	struct spawn_message m = {.type = MESSAGE_SPAWN, .count = count};
+	struct spawn_message m = {.type = MESSAGE_SPAWN, .count = count, .blind = blind};
 	int pair[2], fds[MESSAGE_FDS], err, high;
 	uint32_t known[2] = {0, 0};
 
@@ -350,6 +352,7 @@ static void line_ended(struct keeper *k, struct line *l)
 	k->open -= l->proc != REF_NONE;
 	k->strangers -= l->proc == REF_NONE;
 	*l = (struct line){.fd = -1};
+	forwards_update(n, k->epfd);
 }
 
 static void line_answer(struct keeper *k, const struct line *l)
@@ -434,6 +437,7 @@ static void line_spawn(struct keeper *k, int fd, const struct spawn_message *m)
 		line_open(k, fd, slot, true);
 	else
 		raw_close(fd);
+	forwards_update(n, k->epfd);
 }
 
 /* Whoever is of another user must know the secret (RETURN). */
@@ -487,6 +491,8 @@ static int process_said_more(struct keeper *k, struct line *l, const union messa
 	}
 	if (len == sizeof m->pass && m->pass.type == MESSAGE_TAKEN)
 		passage_taken(k->n, m->pass.cookie);
+	else if (len == sizeof m->word && m->word[0] == MESSAGE_BLIND)
+		forwards_update(k->n, k->epfd);
 	else if (len == sizeof m->word && m->word[0] == MESSAGE_JOIN)
 		line_answer(k, l);
 	return 0;
@@ -564,6 +570,7 @@ static void look_for_missing(struct keeper *k)
 	}
 	netio_drive(n, cx);
 	netio_leave(n);
+	forwards_update(n, k->epfd);
 }
 
 /* Who drives, and is there still something to do? */

@@ -324,6 +324,75 @@ void proc_holds_end(struct stack_cx *cx, ref proc)
 	holds_drop(cx, proc, true);
 }
 
+static ref hold_of(struct stack_cx *cx, ref proc, ref object)
+{
+	ref at = proc_at(cx, proc)->holds;
+
+	while (at && hold_at(cx, at)->head.owner != object)
+		at = hold_at(cx, at)->next;
+	return at;
+}
+
+void procs_each_blind(struct netio *n, struct stack_cx *cx, void (*f)(ref object, void *arg), void *arg)
+{
+	for (ref r = n->region.head->procs; r; r = proc_at(cx, r)->next)
+		for (ref at = proc_at(cx, r)->blind ? proc_at(cx, r)->holds : REF_NONE; at;
+		     at = hold_at(cx, at)->next)
+			if (((struct pool_head *)pool_at(cx, hold_at(cx, at)->head.owner))->class ==
+			    POOL_DESCRIPTION)
+				f(hold_at(cx, at)->head.owner, arg);
+}
+
+bool procs_any_blind(struct netio *n)
+{
+	struct stack_cx *cx = netio_enter(n);
+	ref r = n->region.head->procs;
+
+	while (r && !proc_at(cx, r)->blind)
+		r = proc_at(cx, r)->next;
+	netio_leave(n);
+	return r != REF_NONE;
+}
+
+/* Is there a process, blind or not, with a part in it? */
+static bool held_by(struct netio *n, struct stack_cx *cx, ref object, bool blind)
+{
+	for (ref r = n->region.head->procs; r; r = proc_at(cx, r)->next)
+		if (proc_at(cx, r)->blind == blind && hold_of(cx, r, object))
+			return true;
+	return false;
+}
+
+bool procs_blind_holder(struct netio *n, struct stack_cx *cx, ref object)
+{
+	return pool_valid(cx, POOL_DESCRIPTION, object) && held_by(n, cx, object, true);
+}
+
+bool procs_all_blind(struct netio *n, struct stack_cx *cx, ref object)
+{
+	return !held_by(n, cx, object, false) && held_by(n, cx, object, true);
+}
+
+void procs_give_up(struct netio *n, struct stack_cx *cx, ref object)
+{
+	for (ref r = n->region.head->procs; r && pool_valid(cx, POOL_DESCRIPTION, object);
+	     r = proc_at(cx, r)->next)
+		if (proc_at(cx, r)->blind)
+			proc_give_up(cx, r, object);
+}
+
+void netio_blind(struct netio *n, bool on)
+{
+	uint32_t m[2] = {MESSAGE_BLIND, on};
+	struct stack_cx *cx = netio_enter(n);
+
+	if (n->proc)
+		proc_at(cx, n->proc)->blind = on;
+	netio_leave(n);
+	if (n->keeper_fd >= 0)
+		message_send(n->keeper_fd, m, sizeof m, NULL, 0);
+}
+
 static bool spawn_has(const struct spawn_message *m, uint64_t cookie)
 {
 	for (uint32_t i = 0; i < MIN_OF(m->count, (uint32_t)VFORK_COOKIES_MAX); i++)
@@ -347,6 +416,8 @@ ref proc_spawned(struct netio *n, struct stack_cx *cx, const struct spawn_messag
 		slot_free(n, cx, slot);
 		slot = REF_NONE;
 	}
+	if (slot)
+		proc_at(cx, slot)->blind = m->blind != 0;
 	return slot;
 }
 
@@ -357,6 +428,7 @@ bool proc_renew(struct netio *n, struct stack_cx *cx, ref r)
 	if (!pool_valid(cx, POOL_PROC, r))
 		return false;
 	n->proc = r;
+	p->blind = false;
 	waiters_add(n, -(int)p->waiters);
 	p->waiters = 0;
 	holds_drop(cx, r, false);
@@ -486,7 +558,7 @@ int netio_child_after_fork(struct netio *n)
 
 /* ------------------------------------------------------------ posix_spawn */
 
-int netio_spawn_begin(struct netio *n, struct spawn_line *l, const ref *object, uint32_t count)
+int netio_spawn_begin(struct netio *n, struct spawn_line *l, const ref *object, uint32_t count, bool blind)
 {
 	struct stack_cx *cx;
 	int err;
@@ -503,6 +575,7 @@ int netio_spawn_begin(struct netio *n, struct spawn_line *l, const ref *object, 
 	if (!err)
 		err = keeper_add(n, l->proc, &l->fd);
 	if (!err) {
+		proc_at(cx, l->proc)->blind = blind;
 		l->next = n->spawning;
 		n->spawning = l;
 	} else if (l->proc) {

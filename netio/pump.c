@@ -46,6 +46,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "netio/forward.h"
 #include "netio/pump.h"
 
 #define PUMPS_MAX     32768u
@@ -153,6 +154,7 @@ struct pump {
 	uint32_t serial;
 	uint32_t next; /* of the list of those with something to do */
 	bool listed;
+	bool tcp;	/* `fd` is a TCP socket: no byte stays in its queue */
 	bool to_done;	/* nothing more goes to the heir */
 	bool from_done; /* nor comes from it */
 	bool failed;	/* the connection: ECONNRESET and kin */
@@ -167,12 +169,18 @@ static struct {
 	uint8_t *piece;
 	uint32_t count, live; /* count: entries ever used */
 	uint32_t first, last; /* with something to do; 0: none, else index + 1 */
-	int epfd;	      /* the keeper's epoll set */
+	uint32_t newest;
+	int epfd; /* the keeper's epoll set */
 } pumps;
 
 uint32_t pumps_live(void)
 {
-	return pumps.live;
+	return pumps.live + forwards_live();
+}
+
+ref pumps_evset(void)
+{
+	return waitset_evset(pumps.ws);
 }
 
 static void list_add(uint32_t i)
@@ -203,19 +211,33 @@ static uint32_t list_take(void)
 
 /* ------------------------------------------------------------ beginning and end */
 
+/* What its heir wrote last is lost with the pair: the peer must not take the end for an orderly one. */
+static void object_abort(ref object, ref hold, void *arg)
+{
+	struct stack_cx *cx = arg;
+	const struct shared_object *o = pool_at(cx, object);
+
+	(void)hold;
+	if (o->sock && o->holders == 1)
+		sock_abort(cx, o->sock);
+}
+
 void pumps_recover(struct netio *n)
 {
 	struct region_head *h = n->region.head;
 	struct stack_cx *cx = netio_enter(n);
 
-	if (h->keeper)
+	if (pool_valid(cx, POOL_PROC, h->keeper)) {
+		n->proc = h->keeper;
+		netio_each_hold(n, cx, object_abort, cx);
+		n->proc = REF_NONE;
 		proc_reap(n, cx, h->keeper);
+	}
 	h->keeper = REF_NONE;
 	netio_leave(n);
 }
 
-/* The keeper becomes a process of the stack. */
-static int open_up(struct netio *n, int epfd)
+int pumps_open_up(struct netio *n, int epfd)
 {
 	struct stack_cx *cx;
 	int err = 0;
@@ -246,7 +268,7 @@ static void close_down(void)
 	struct netio *n = pumps.n;
 	struct stack_cx *cx;
 
-	if (pumps.live || !n || !n->proc)
+	if (pumps_live() || !n || !n->proc)
 		return;
 	if (pumps.ws)
 		waitset_destroy(pumps.ws);
@@ -293,6 +315,7 @@ static void queue_empty(const struct pump *p)
 /* Our part in the connection ends, by the rules of close(). */
 static void pump_end(struct pump *p)
 {
+	const struct linger reset = {1, 0};
 	struct netio *n = pumps.n;
 	struct stack_cx *cx = netio_enter(n);
 	ref s = object_of(cx, p)->sock;
@@ -308,13 +331,21 @@ static void pump_end(struct pump *p)
 		pool_free(cx, POOL_DESCRIPTION, p->object);
 	}
 	netio_leave(n);
-	if (!p->failed)
+	if (p->tcp && p->failed)
+		RAW6(SYS_setsockopt, p->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset, 0);
+	else if (!p->failed && !p->tcp)
 		queue_empty(p);
 	raw_close(p->fd);
 	if (p->gate >= 0)
 		raw_close(p->gate);
 	p->fd = p->gate = -1;
 	pumps.live--;
+}
+
+static void object_drop(struct stack_cx *cx, ref object)
+{
+	sock_close(cx, ((struct shared_object *)pool_at(cx, object))->sock);
+	pool_free(cx, POOL_DESCRIPTION, object);
 }
 
 static ref object_find(struct stack_cx *cx, uint64_t cookie)
@@ -351,13 +382,14 @@ static int pump_make(struct netio *n, int epfd, const struct pump_message *m, re
 	uint32_t i = pumps.p ? entry_free() : 0;
 	struct stack_cx *cx;
 	struct pump *p;
-	int err = i < PUMPS_MAX ? open_up(n, epfd) : -ENFILE;
+	int err = i < PUMPS_MAX ? pumps_open_up(n, epfd) : -ENFILE;
 
 	if (err)
 		return err;
 	p = &pumps.p[i];
-	*p = (struct pump){.fd = -1, .gate = -1, .serial = (p->serial + 1) & 0xffffff};
+	*p = (struct pump){.fd = -1, .gate = -1, .serial = (p->serial + 1) & 0x7fffff};
 	pumps.count = MAX_OF(pumps.count, i + 1);
+	pumps.newest = i;
 	cx = netio_enter(n);
 	p->object = m ? object_find(cx, m->cookie) : object;
 	p->hold = p->object ? netio_hold(n, cx, p->object) : REF_NONE;
@@ -371,8 +403,10 @@ static int pump_make(struct netio *n, int epfd, const struct pump_message *m, re
 	err = gate < 0 ? 0 : watch_fd(gate, EPOLLIN, TAG(TAG_GATE, i, p->serial));
 	if (!err)
 		err = watch_fd(pair, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, TAG(TAG_PAIR, i, p->serial));
-	if (err)
+	if (err) {
+		p->fd = p->gate = -1; /* the caller's */
 		pump_end(p);
+	}
 	return err;
 }
 
@@ -397,6 +431,44 @@ int pump_stranger(struct netio *n, int epfd, ref object, int pair)
 
 	if (err)
 		close_down();
+	return err;
+}
+
+/* The accepted connection gets an object, as one that has a descriptor. */
+static ref object_make(struct stack_cx *cx, ref listener)
+{
+	ref child = sock_accept(cx, listener), object;
+
+	if (!child)
+		return REF_NONE;
+	object = pool_alloc(cx, POOL_DESCRIPTION, child);
+	if (object)
+		((struct shared_object *)pool_at(cx, object))->sock = child;
+	else
+		sock_unaccept(cx, listener, child);
+	return object;
+}
+
+int pump_accepted(struct netio *n, ref listener, int fd)
+{
+	struct stack_cx *cx = netio_enter(n);
+	ref object = object_make(cx, listener), hold = object ? netio_hold(n, cx, object) : REF_NONE;
+	int err = -ENOBUFS;
+
+	if (hold)
+		err = 0;
+	else if (object)
+		object_drop(cx, object);
+	netio_leave(n);
+	if (err)
+		return err;
+	err = pump_make(n, pumps.epfd, NULL, object, fd, -1, REF_NONE);
+	cx = netio_enter(n);
+	if (netio_unhold(n, cx, hold))
+		object_drop(cx, object);
+	netio_leave(n);
+	if (!err)
+		pumps.p[pumps.newest].tcp = true;
 	return err;
 }
 
@@ -480,12 +552,16 @@ static void heir_ended(struct pump *p)
 }
 
 /* The front of the queue, without the byte that stays. */
-static int64_t queue_peek(const struct pump *p)
+static int64_t queue_peek(struct pump *p)
 {
 	long there =
 	    RAW6(SYS_recvfrom, p->fd, pumps.piece, PIECE_BYTES + 1, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
 
-	return there > 0 ? there - 1 : 0;
+	if (p->tcp && there < 0 && there != -EAGAIN) {
+		p->unread = true; /* reset, or nobody there: so is the peer */
+		p->seen |= EPOLLHUP;
+	}
+	return there > 0 ? there - !p->tcp : 0;
 }
 
 static void queue_take(const struct pump *p, int64_t bytes)
@@ -504,7 +580,7 @@ static bool from_heir(struct pump *p)
 {
 	bool end = p->seen & (EPOLLRDHUP | EPOLLHUP); /* before the look: what was written came before it */
 	int64_t there = queue_peek(p), took;
-	struct iovec iov = {pumps.piece + 1, (size_t)there};
+	struct iovec iov = {pumps.piece + !p->tcp, (size_t)there};
 	struct stack_cx *cx;
 	ref s;
 
@@ -561,7 +637,10 @@ static void events_take(struct stack_cx *cx)
 	do {
 		count = evset_harvest(cx, waitset_evset(pumps.ws), ev, HARVEST);
 		for (int i = 0; i < count; i++)
-			list_add((uint32_t)ev[i].data);
+			if (ev[i].data & FORWARD_DATA)
+				forward_event(ev[i].data);
+			else
+				list_add((uint32_t)ev[i].data);
 	} while (count == HARVEST);
 }
 
@@ -599,6 +678,7 @@ void pumps_event(uint64_t tag, uint32_t events)
 /* Each that has something to do, once. */
 void pumps_run(void)
 {
+	forwards_run();
 	for (uint32_t turns = pumps.live; turns && pumps.first; turns--) {
 		struct pump *p = &pumps.p[list_take()];
 

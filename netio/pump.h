@@ -25,6 +25,12 @@ void pump_begin(struct netio *n, int epfd, const struct pump_message *m, int pai
 int pump_pair(int pair[2]);
 /* A pump for somebody who has the heir's end already; takes our end over if it succeeds. */
 int pump_stranger(struct netio *n, int epfd, ref object, int pair);
+/* The keeper becomes a process of the stack, with a wait set; until nothing needs it. */
+int pumps_open_up(struct netio *n, int epfd);
+ref pumps_evset(void);
+/* A pump between the next connection of a listener and a TCP socket of the kernel; takes fd over if it
+ * succeeds. */
+int pump_accepted(struct netio *n, ref listener, int fd);
 /* Of a keeper that was killed: what it had a part in is closed. */
 void pumps_recover(struct netio *n);
 /* The process is gone: nothing can be taken from it any more. */

@@ -157,7 +157,7 @@ static char *const *vfork_begin(struct exec_plan *x, const struct exec_target *t
 	}
 	/* Our memory is the parent's: it must not use these placeholders for other connections. */
 	atomic_fetch_add(&process.fork_count, count + (uint32_t)x->pumps.count != 0);
-	x->vfork_line = count ? netio_vfork_line(the_stack, cookie, count) : 0;
+	x->vfork_line = count ? netio_vfork_line(the_stack, cookie, count, reach == REACH_NO_HOOKS) : 0;
 	if (x->vfork_line <= 0 || reach == REACH_NO_HOOKS)
 		return env;
 	mine = exec_environment(x, env, x->vfork_line, last);
@@ -201,6 +201,11 @@ char *const *exec_begin(struct exec_plan *x, const struct exec_target *target, c
 	lib_enter();
 	line = netio_before_exec(the_stack, p.listeners || (p.streams && reach != REACH_NO_HOOKS));
 	x->begun = true;
+	x->blind = reach == REACH_NO_HOOKS && p.listeners;
+	if (x->blind) {
+		netio_blind(the_stack, true);
+		x->paused = netio_pause_driver(the_stack); /* the slot goes on, its driver does not */
+	}
 	if (reach == REACH_NO_HOOKS)
 		pumps_begin(x, last);
 	else if (line >= 0 && p.streams + p.listeners)
@@ -214,6 +219,10 @@ void exec_failed(struct exec_plan *x)
 	if (x->vfork_line > 0)
 		sys.syscall(SYS_close, x->vfork_line);
 	pump_undo(&x->pumps);
+	if (x->blind)
+		netio_blind(the_stack, false);
+	if (x->paused)
+		netio_start_driver(the_stack);
 	if (x->begun)
 		netio_exec_failed(the_stack);
 	if (x->pages)

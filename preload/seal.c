@@ -9,10 +9,10 @@
  * wrote is in the pair, and the keeper sends it.
  *
  * Listeners keep their kernel half. Their part in the stack stays with the process
- * until it ends.
+ * until it ends, and the keeper accepts there for it (netio/forward.c).
  *
- * If the call fails after all, the connections stay in pump mode, new ones go to
- * the stack again. Without a keeper there is no pump: the connections are out of
+ * If the call fails after all, connections and listeners stay as they are then, new
+ * ones go to the stack again. Without a keeper there is no pump: the connections are out of
  * reach then, and the log says so.
  *
  * Place in the flow: calls_privilege.c (prctl, seccomp) -> here -> pump.c.
@@ -121,6 +121,7 @@ void seal_begin(void)
 			 "is no "
 			 "keeper, or too many files are open");
 	epoll_leave_all();
+	netio_blind(the_stack, true);
 	netio_pause_driver(the_stack);
 	lib_leave();
 }

@@ -344,7 +344,7 @@ static void spawn_pumped(struct spawn_plan *p, const posix_spawn_file_actions_t 
 	ref *rest = pages_get(bytes);
 	uint32_t left = rest ? pumps_make(p, rest) : 0;
 
-	if (left && netio_spawn_begin(the_stack, &p->line, rest, left))
+	if (left && netio_spawn_begin(the_stack, &p->line, rest, left, true))
 		p->line.fd = -1;
 	if (rest)
 		pages_put(rest, bytes);
@@ -373,7 +373,7 @@ static void spawn_shares(struct spawn_plan *p, const struct exec_target *target,
 		spawn_pumped(p, actions);
 		return;
 	}
-	if (netio_spawn_begin(the_stack, &p->line, p->object, p->count))
+	if (netio_spawn_begin(the_stack, &p->line, p->object, p->count, false))
 		return;
 	number = actions_make(p, a, n);
 	mine = number > 2 ? exec_environment(&p->exec, *env, number, p->last) : NULL;

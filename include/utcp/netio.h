@@ -119,7 +119,7 @@ void netio_exec_failed(struct netio *n);
  */
 #define VFORK_COOKIES_MAX 512
 bool netio_is_life_line(const struct netio *n, int fd);
-int netio_vfork_line(struct netio *n, const uint64_t *cookie, uint32_t count);
+int netio_vfork_line(struct netio *n, const uint64_t *cookie, uint32_t count, bool blind);
 int netio_rejoin(int line, struct netio **out);
 
 /*
@@ -133,7 +133,7 @@ struct spawn_line {
 	ref proc;
 	struct spawn_line *next;
 };
-int netio_spawn_begin(struct netio *n, struct spawn_line *l, const ref *object, uint32_t count);
+int netio_spawn_begin(struct netio *n, struct spawn_line *l, const ref *object, uint32_t count, bool blind);
 void netio_spawn_end(struct netio *n, struct spawn_line *l);
 void netio_each_hold(struct netio *n, struct stack_cx *cx, void (*f)(ref object, ref hold, void *arg),
 		     void *arg);
@@ -146,6 +146,11 @@ void netio_each_hold(struct netio *n, struct stack_cx *cx, void (*f)(ref object,
  * been. take: our own part in the connection ends with the start. Takes no lock.
  * 0, or a negative errno (-ENOENT: the cookie is no connection's).
  */
+/*
+ * This process will run without hooks, or does again: with the listeners that it
+ * alone has the keeper accepts, and connects to their kernel halves (forward.c).
+ */
+void netio_blind(struct netio *n, bool on);
 struct netio_pump {
 	int heir; /* the socket; both are CLOEXEC */
 	int gate;

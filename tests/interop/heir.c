@@ -9,12 +9,16 @@
  *   lazy FILE       read one byte; when FILE exists, note in it how many more are here, and do as sink
  *   outcome FILE    read to the end or an error; which one goes to FILE, as "end COUNT" or "errno COUNT"
  *   writer FILE     write until that fails; the errno goes to FILE
- *   kind FILE       the socket's domain, O_NONBLOCK and SO_RCVTIMEO in seconds go to FILE
+ *   accept N FILE   descriptor 0 is a listener: serve so many, each as cat; close it; note what the last
+ * client's address was in FILE; end when FILE.end exists kind FILE       the socket's domain, O_NONBLOCK and
+ * SO_RCVTIMEO in seconds go to FILE
  */
 #define _GNU_SOURCE 1 /* strerrorname_np() */
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,6 +62,32 @@ static void say(const char *path, const char *text)
 	f = fopen(temporary, "w");
 	if (!f || fprintf(f, "%s\n", text) < 0 || fclose(f) || rename(temporary, path))
 		exit(4);
+}
+
+static int serve(int count, const char *path)
+{
+	char end[4096], text[INET_ADDRSTRLEN] = "";
+	struct sockaddr_in sin = {0};
+	socklen_t len = sizeof sin;
+
+	for (; count > 0; count--) {
+		ssize_t r, w = 0;
+		int c = accept(0, (struct sockaddr *)&sin, &len);
+
+		if (c < 0)
+			return 1;
+		while ((r = read(c, bytes, sizeof bytes)) > 0)
+			for (ssize_t at = 0; at < r && w >= 0; at += w)
+				w = write(c, bytes + at, (size_t)(r - at));
+		close(c);
+	}
+	close(0);
+	inet_ntop(AF_INET, &sin.sin_addr, text, sizeof text);
+	say(path, text);
+	snprintf(end, sizeof end, "%s.end", path);
+	while (access(end, F_OK))
+		usleep(20000);
+	return 0;
 }
 
 static int cat(void)
@@ -136,6 +166,8 @@ int main(int argc, char **argv)
 
 	if (!strcmp(mode, "cat"))
 		return cat();
+	if (!strcmp(mode, "accept"))
+		return serve(atoi(arg), argc > 3 ? argv[3] : "");
 	if (!strcmp(mode, "sink"))
 		return sink();
 	if (!strcmp(mode, "source")) {

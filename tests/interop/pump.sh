@@ -250,3 +250,108 @@ c_pump_properties() {
 	[ "$(cat kind)" = "unix nonblock 7" ] || fail "$(cat kind)"
 	keepers_gone
 }
+
+# refused PORT: the stack answers with a reset.
+refused() {
+	timeout 5 bash -c "exec 3<>/dev/tcp/$STACK/$1" 2>&1 | grep -q refused
+}
+
+# A program without hooks that inherits a listener: the keeper accepts for it.
+c_pump_listener() {
+	heir_build
+	cat >listener.py <<-END
+		import os, socket, subprocess, sys
+		how, port, count = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+		l = socket.create_server(("0.0.0.0", port), backlog=16)
+		argv = ["$WORK/heir", "accept", count, "$WORK/listener." + how]
+		os.dup2(l.fileno(), 0)
+		if how == "exec":
+		    os.execv(argv[0], argv)
+		if how == "vfork":  # and nobody else has it
+		    p = subprocess.Popen(argv)
+		if how == "spawn":
+		    pid = os.posix_spawn(argv[0], argv, os.environ)
+		l.close()
+		os.close(0)
+	END
+	local how port=7220
+	for how in exec vfork spawn; do
+		echo "by $how"
+		port=$((port + 1))
+		"$UTCP" /usr/bin/python3 listener.py $how $port 6 &
+		SERVER=$!
+		wait_port $port || fail "it does not listen"
+		exchanges $port 5
+		peer_exchange $port last || fail "the bytes differ"
+		wait_until 50 "the program to close the listener" test -s listener.$how || fail "it does not end"
+		[ "$(cat listener.$how)" = 127.0.0.1 ] || fail "its client was $(cat listener.$how)"
+		wait_until 50 "the stack to hear of it" refused $port || fail "the listener stays"
+		touch listener.$how.end
+		wait "$SERVER"
+		keepers_gone
+	done
+}
+
+# While somebody with hooks has the listener too, connections are its own.
+c_pump_listener_attended() {
+	heir_build
+	cat >attended.py <<-END
+		import os, signal, socket, subprocess
+		l = socket.create_server(("0.0.0.0", 7230), backlog=16)
+		os.dup2(l.fileno(), 0)
+		p = subprocess.Popen(["$WORK/heir", "accept", "2", "$WORK/attended"], preexec_fn=lambda: None)
+		os.close(0)
+		for i in range(3):
+		    c, peer = l.accept()
+		    assert peer[0] == "$KERNEL", peer
+		    while b := c.recv(65536):
+		        c.sendall(b)
+		    c.close()
+		l.close()
+	END
+	# The program without hooks waits in the kernel half alone.
+	serve 7230 /usr/bin/python3 attended.py
+	local i
+	for i in 1 2 3; do peer_exchange 7230 a || fail "the bytes differ"; done
+	wait "$SERVER" || fail "status $?"
+	echo "then it is alone"
+	for i in 1 2; do peer_exchange 7230 a || fail "the bytes differ"; done
+	wait_until 50 "the program to end" test -s attended || fail "it does not end"
+	touch attended.end
+	keepers_gone
+}
+
+# The keeper is killed: heir and peer learn it by a reset, the listener goes on with the next keeper.
+c_pump_keeper_killed() {
+	heir_build
+	spy_start socat
+	serve 7240 socat TCP-LISTEN:7240,fork,reuseaddr EXEC:"$WORK/heir outcome $WORK/outcome",nofork
+	cat >reset.py <<-END
+		import socket
+		c = socket.create_connection(("$STACK", 7240))
+		c.sendall(b"x")
+		print("ready", flush=True)
+		try:
+		    print(len(c.recv(1)))
+		except ConnectionResetError:
+		    print("reset")
+	END
+	timeout 20 /usr/bin/python3 reset.py >peer.out &
+	PEER=$!
+	wait_until 50 "the peer" grep -q ready peer.out
+	wait_until 50 "the pump" sh -c "[ \$(ls /proc/$(keeper_pid)/fd | wc -l) -gt 10 ]" || fail "no pump"
+	sleep 0.2
+	# /proc may be another PID namespace's: the number here is the last one.
+	kill -9 "$(awk '/^NSpid/ { print $NF }' "/proc/$(keeper_pid)/status")"
+	wait "$PEER" || fail "the peer waits"
+	[ "$(tail -n 1 peer.out)" = reset ] || fail "the peer saw $(tail -n 1 peer.out)"
+	wait_until 50 "the heir's end" test -s outcome || fail "the heir waits"
+	[ "$(cat outcome)" = "ECONNRESET 1" ] || fail "the heir saw $(cat outcome)"
+	rm outcome
+	echo "the next one"
+	head -c 1000 www/two | timeout 10 nc.openbsd -N "$STACK" 7240
+	wait_until 50 "the second heir's end" test -s outcome || fail "the second heir waits"
+	[ "$(cat outcome)" = "end 1000" ] || fail "the second heir saw $(cat outcome)"
+	server_end ""
+	keepers_gone
+}

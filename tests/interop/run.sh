@@ -63,6 +63,9 @@ cases() {
 		pump_slow 60 tap packet
 		pump_exec_fails 30 tap
 		pump_properties 20 tap
+		pump_listener 60 tap packet
+		pump_listener_attended 40 tap
+		pump_keeper_killed 40 tap
 		python_send_fds 30 tap packet
 		python_multiprocessing 60 tap
 		python_stranger 30 tap

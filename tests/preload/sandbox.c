@@ -165,6 +165,39 @@ static void filtered(int by_syscall)
 	peer("close");
 }
 
+/* What arrives for a listener of a sandboxed process. */
+static void listens(void)
+{
+	static const int calls[] = {SYS_accept, SYS_accept4, SYS_read, SYS_write, SYS_close, SYS_exit, -1};
+	int port, fd = listening(&port, 5), c;
+	long answer[4];
+	pid_t pid;
+
+	SAY("-- a listener");
+	pid = fork();
+	if (!pid) {
+		SHOW(filter_load(calls, SECCOMP_RET_KILL_PROCESS, 0));
+		c = accept(fd, NULL, NULL);
+		SHOW(c >= 0);
+		SHOW(read_all(c, 100));
+		SHOW(write(c, bytes, 5));
+		SHOW(read(c, bytes, 1));
+		SHOW(close(c));
+		SHOW(close(fd));
+		leave(0);
+	}
+	close(fd);
+	answer[0] = peer("connect %d", port);
+	answer[1] = peer("send 100");
+	answer[2] = peer("recv 5");
+	peer("shutdown");
+	answer[3] = peer("recv 1");
+	SAY("it ended with %d", ended(pid));
+	for (int i = 0; i < 4; i++)
+		SAY("the peer's answer: %ld", answer[i]);
+	peer("close");
+}
+
 /* Still TCP, and new ones can be made. */
 static void as_before(int fd)
 {
@@ -234,6 +267,7 @@ int main(void)
 	strict();
 	filtered(0);
 	filtered(1);
+	listens();
 	refused();
 	harmless();
 	return 0;
