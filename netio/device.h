@@ -85,6 +85,8 @@ int ifinfo_get(const char *name, struct ifinfo *out);
 int ifinfo_set_mtu(const char *name, uint16_t mtu);
 /* Give the interface an IPv4 address and bring it up. */
 int ifinfo_configure(const char *name, const struct ipaddr *addr, uint8_t prefix_len);
+/* The kernel's ephemeral ports; unreadable: both stay as they are. */
+void ifinfo_port_range(uint16_t *first, uint16_t *last);
 /* True if the IPv4 address belongs to any interface of the kernel. */
 bool ifinfo_is_local(const struct ipaddr *addr);
 bool ifinfo_same_net(const struct ipaddr *a, const struct ipaddr *b, uint8_t prefix_len);

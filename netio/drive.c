@@ -94,6 +94,17 @@ void pages_free(void *p, size_t bytes)
 	munmap(p, bytes);
 }
 
+/* Without the lock: whoever reads the log may be slow. One line for a process. */
+static void refusal_tell(struct netio *n)
+{
+	if (__atomic_exchange_n(&n->refused_told, true, __ATOMIC_RELAXED))
+		return;
+	report("the memory of the stack cannot grow beyond %u MiB; what needs more fails or waits, raise "
+	       "`ulimit -v` and "
+	       "`ulimit -f` of the process that makes the stack",
+	       (unsigned)(n->region.head->limit >> 20));
+}
+
 /* ------------------------------------------------------------ the core's callbacks */
 
 static int cx_grow(struct stack_cx *cx, uint64_t bytes)
@@ -102,6 +113,7 @@ static int cx_grow(struct stack_cx *cx, uint64_t bytes)
 	int err = region_grow(&n->region, bytes);
 
 	cx->limit = n->region.head->limit;
+	n->refused |= err != 0;
 	return err;
 }
 
@@ -292,7 +304,7 @@ void netio_leave(struct netio *n)
 {
 	struct stack_cx *cx = &n->cx;
 	struct ring_list rings;
-	bool wake_driver, look;
+	bool wake_driver, look, refused;
 
 	/* Who published after the drive sleeps beside what it left, and the kernel's word may have gone to
 	 * another. */
@@ -305,8 +317,12 @@ void netio_leave(struct netio *n)
 	wake_driver = n->wake_driver;
 	n->wake_driver = false;
 	look = keeper_look_due(n);
+	refused = n->refused;
+	n->refused = false;
 	lock_release(n);
 	ring_all(n, &rings);
+	if (__builtin_expect(refused, 0))
+		refusal_tell(n);
 	if (wake_driver)
 		driver_unpark(n);
 	if (__builtin_expect(look, 0))
@@ -587,6 +603,7 @@ static int make(const struct netio_config *config, int listener, struct netio **
 	n->spin_ns = (uint32_t)MIN_OF((uint64_t)c.spin_us * NS_PER_US, UINT32_MAX);
 	n->test_pause_us = c.test_pause_us;
 	n->fingerprint = rendezvous_fingerprint(config);
+	ifinfo_port_range(&c.stack.port_first, &c.stack.port_last);
 	err = build(n, &c, why, why_len);
 	if (err) {
 		release(n);

@@ -7,6 +7,7 @@
  *
  * Place in the flow: called by the devices while they open.
  */
+#include <fcntl.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -189,4 +190,22 @@ int device_choose_mtu(struct device *d, struct netio_config *c, char *why, size_
 	if (!c->mtu_set)
 		c->stack.mtu = d->mtu;
 	return 0;
+}
+
+/* "32768\t60999\n" */
+void ifinfo_port_range(uint16_t *first, uint16_t *last)
+{
+	long fd =
+	    RAW4(SYS_openat, AT_FDCWD, "/proc/sys/net/ipv4/ip_local_port_range", O_RDONLY | O_CLOEXEC, 0);
+	unsigned low = 0, high = 0;
+	char text[32] = "";
+
+	if (fd < 0)
+		return;
+	raw_read((int)fd, text, sizeof text - 1);
+	raw_close((int)fd);
+	if (sscanf(text, "%u %u", &low, &high) == 2 && low && low <= high && high <= UINT16_MAX) {
+		*first = (uint16_t)low;
+		*last = (uint16_t)high;
+	}
 }

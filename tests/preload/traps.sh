@@ -275,6 +275,97 @@ c_t23_ulimit() {
 	refused 'ulimit -v' ENETDOWN ./require connect "$KERNEL" 7000
 }
 
+# A server that takes every connection and keeps it; a client that opens as many as it can, and again after it has
+# closed some. What it saw, without the numbers that are a matter of size.
+hoard_server() { # PORT
+	/usr/bin/python3 -c "
+import resource, socket
+n = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (n, n))
+l, k = socket.create_server(('0.0.0.0', $1), backlog=1000), []
+while True:
+    c = l.accept()[0]
+    if c.recv(1): # once its client has closed there is nothing to keep
+        k.append(c)" &
+	HOARD=$!
+	wait_port "$1"
+	cat >hoard.py <<-'END'
+		import errno, resource, socket, sys
+		n = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+		if sys.argv[4] == "many":
+		    resource.setrlimit(resource.RLIMIT_NOFILE, (n, n))
+		def connect():
+		    s = socket.socket()
+		    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+		    s.connect((sys.argv[1], int(sys.argv[2])))
+		    s.send(b"x")
+		    return s
+		def fill(s):
+		    try:
+		        while len(s) < n:
+		            s.append(connect())
+		    except OSError as e:
+		        return errno.errorcode[e.errno]
+		s = []
+		print(fill(s), "many" if len(s) >= int(sys.argv[3]) else len(s))
+		print(*[fill(s) for i in range(5)])
+		few = s[:10]
+		del s[:10]
+		for c in few:
+		    c.close()
+		before = len(s)
+		print(fill(s), len(s) - before >= 8)
+		s[0].close()
+	END
+}
+
+c_t23_ports() {
+	hoard_server 7230
+	local range kernel ours
+	range=$(cat /proc/sys/net/ipv4/ip_local_port_range)
+	echo "40000 40029" >/proc/sys/net/ipv4/ip_local_port_range || exit 77
+	kernel=$(timeout 20 /usr/bin/python3 hoard.py "$KERNEL" 7230 1000 few 2>&1)
+	ours=$(UTCP_STACK=none ours /usr/bin/python3 hoard.py "$KERNEL" 7230 1000 few 2>&1)
+	echo "$range" >/proc/sys/net/ipv4/ip_local_port_range
+	kill $HOARD
+	echo "$ours"
+	same "$kernel" "$ours"
+	same 'EADDRNOTAVAIL 30' "$(head -1 <<<"$ours")"
+}
+
+# Other processes' connections are unharmed; what is refused says so; one line; room that comes back is used.
+c_t23_memory() {
+	without_runtime
+	hoard_server 7231
+	# shellcheck disable=SC2016 # that bash expands
+	BEFORE=(bash -c 'ulimit -v 130000; exec "$@"' -)
+	UTCP_STACK=none UTCP_EXIT_DRAIN=0 ours /usr/bin/python3 hoard.py "$KERNEL" 7231 1000 many >out 2>err
+	echo "status $?; $(cat out err)"
+	kill $HOARD
+	same 'ENOBUFS many
+ENOBUFS ENOBUFS ENOBUFS ENOBUFS ENOBUFS
+ENOBUFS True' "$(cat out)"
+	same 1 "$(grep -c '^utcp: ' err)"
+	grep -q '^utcp: the memory of the stack cannot grow .*; ' err || fail "the line does not say why"
+}
+
+# From twenty numbers on; none of ours is to be had for another purpose, and none of the application's is lost.
+c_t23_numbers() {
+	without_runtime
+	hoard_server 7232
+	local n
+	for n in 20 24 40; do
+		# shellcheck disable=SC2016 # that bash expands
+		BEFORE=(bash -c 'ulimit -n "$1"; shift; exec "$@"' - "$n")
+		ours /usr/bin/python3 hoard.py "$KERNEL" 7232 1 few >out 2>err
+		echo "$n: $(cat out err)"
+		same 'EMFILE many' "$(head -1 out)"
+		same 'EMFILE EMFILE EMFILE EMFILE EMFILE' "$(sed -n 2p out)"
+		same 0 "$(grep -c . err)"
+	done
+	kill $HOARD
+}
+
 # ------------------------------------------------------------ 28: no silent fallback
 
 c_t28_require() {
