@@ -83,8 +83,6 @@ def heard(program, words):
     if what == "P":
         children[int(words[2])] = int(words[1])
         kinds[int(words[2])] = "stack" if program.on_stack else "kernel"
-        if int(words[1]) in killed:
-            killed.add(int(words[2]))
     elif what == "S":
         served[int(words[1], 16)] = int(words[2])
     elif what == "O":
@@ -122,23 +120,17 @@ def look(seconds):
         for key, _ in selector.select(max(0, min(0.05, until - time.monotonic()))):
             key.data.read()
         for p in list(programs):
-            if p.p.poll() is None or not p.eof and p.pid not in killed:
-                continue
-            if p.eof or p.pid in killed and not has_children(p.pid):
+            if p.p.poll() is not None and p.eof:  # all that it has made are gone, too
                 programs.remove(p)
                 ended(p)
         if time.monotonic() >= until:
             return
 
 
-def has_children(pid):
-    return any(parent == pid and alive(child) for child, parent in children.items())
-
-
 def ended(p):
     status = p.p.returncode
     if p.name == "server" and not ending:
-        if status not in (6, -signal.SIGKILL):  # 6: the children of the last one still have the port
+        if status not in (6, -signal.SIGKILL):  # 6: a child that was just born still has the port
             fail("the server ended with status %d" % status)
         time.sleep(0.02)
         start_server()
@@ -173,15 +165,14 @@ def keepers():
 def kill_one():
     victims = [("client", p.pid) for p in programs if p.name == "client" and p.p.poll() is None]
     victims += [("parent", p.pid) for p in programs if p.name == "server" and p.p.poll() is None and dice.random() < 0.3]
-    victims += [("worker", c) for c, parent in children.items()
-                if kinds[c] == "stack" and c not in killed and parent not in killed and alive(c)]
+    victims += [("worker", c) for c in children
+                if kinds[c] == "stack" and c not in killed and alive(c)]
     if kill_keeper:
         victims += [("keeper", k) for k in keepers()]
     kind, pid = dice.choice(sorted(victims))
     counts[kind] += 1
     if kind != "keeper":
         killed.add(pid)
-        killed.update(c for c, parent in children.items() if parent == pid)
     os.kill(pid, signal.SIGKILL)
 
 
@@ -203,6 +194,9 @@ def end_programs(names):
     for p in programs:
         if p.name in names and p.p.poll() is None:
             p.p.send_signal(signal.SIGTERM)
+    for child, parent in children.items():  # those without a parent
+        if parent in killed and "server" in names and alive(child):
+            os.kill(child, signal.SIGTERM)
     until = time.monotonic() + END_SECONDS
     while any(p.name in names for p in programs) and time.monotonic() < until:
         look(0.1)

@@ -9,7 +9,7 @@
  * and place. Then the server shuts its side, the client reads the end and closes.
  *
  * What became of it is told on stdout, one line each (a pipe to kills.py; a line is one write):
- *     P pid pid        a server's process has made another
+ *     P pid pid        a server's process has made the second, which says so
  *     S id pid         the server's process `pid` has it; id: the client's pid, a count, the server called
  *     O id pid         this end had everything, in order
  *     B id pid errno   it broke off (0: the end of the stream came early)
@@ -30,7 +30,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -340,11 +339,9 @@ static int call(int parallel, char **arg, int count)
 	return finish();
 }
 
-static int worker(int listener, pid_t parent)
+/* It goes on when its parent is killed. */
+static int worker(int listener)
 {
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(0); /* it died before it could be said */
 	rng = (uint64_t)getpid() * 0x9e3779b97f4a7c15ull;
 	while (!ending || busy())
 		turn(listener);
@@ -368,11 +365,11 @@ static int serve(const char *addr, const char *port, int workers)
 		for (int i = 0; i < workers; i++) {
 			if (child[i])
 				continue;
-			pid_t self = getpid();
 			child[i] = fork();
-			if (child[i] == 0)
-				_exit(worker(fd, self));
-			tell("P %d %d\n", getpid(), child[i]);
+			if (child[i] == 0) {
+				tell("P %d %d\n", getppid(), getpid());
+				_exit(worker(fd));
+			}
 		}
 		pid_t gone = waitpid(-1, NULL, 0);
 		for (int i = 0; i < workers; i++)

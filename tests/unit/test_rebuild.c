@@ -23,6 +23,7 @@
 #define GAP	     61	  /* between two copies, at most */
 #define FREE_OPS     900u /* before them, at most */
 #define FINISH_EVERY 6	  /* copies that run to the end */
+#define TRIES	     3	  /* to hit a rebuild */
 #ifdef __SANITIZE_THREAD__
 #define SHARE 6 /* most instructions are the runtime's */
 #else
@@ -30,7 +31,8 @@
 #endif
 
 static struct view copy;
-static uint32_t kills_inside, kills_dirty, resets, finished;
+static uint32_t kills_inside, kills_dirty, kills_again, resets, finished;
+static volatile uint32_t *rebuilding; /* shared */
 
 /* ------------------------------------------------------------ copies of the dead */
 
@@ -102,6 +104,36 @@ static void copy_take(void)
 	}
 }
 
+/*
+ * Whoever rebuilds the copy is killed, too. By the clock: it is over and over at it, from the
+ * same state, so any instant is as good as another.
+ */
+static bool die_again(int side, uint32_t us)
+{
+	struct stack_rebuilt what;
+	pid_t pid = fork();
+
+	CHECK_FATAL(pid >= 0);
+	while (!pid) {
+		copy_take();
+		copy.cx[side].now = copy.w->now;
+		*rebuilding = 1;
+		record_barrier();
+		stack_rebuild(&copy.cx[side], &what);
+		record_barrier();
+		*rebuilding = 0;
+	}
+	usleep(us);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	bool inside = *rebuilding;
+	*rebuilding = 0;
+	kills_again += inside;
+	if (!inside)
+		copy_take();
+	return inside;
+}
+
 /* The child is dead at this instruction. */
 static bool autopsy(uint32_t number)
 {
@@ -114,6 +146,9 @@ static bool autopsy(uint32_t number)
 	kills_inside++;
 	kills_dirty += stack_of(&copy.cx[side])->dirty != REF_NONE;
 	struct conn *c = conn_of_tcb(&copy, side);
+	for (uint32_t i = 0; i < TRIES && number % FINISH_EVERY == 0; i++)
+		if (die_again(side, 300 + (number + i) % 7 * 100))
+			break;
 	copy.cx[0].now = copy.cx[1].now = copy.w->now;
 	CHECK_EQ(stack_rebuild(&copy.cx[side], &what), 0);
 	resets += what.reset;
@@ -183,17 +218,21 @@ static void any_instruction(void)
 	unsigned long runs = asked ? strtoul(asked, NULL, 10) : 24;
 
 	view_bind(&live, memory_map(MAP_SHARED));
-	view_bind(&copy, memory_map(MAP_PRIVATE));
+	view_bind(&copy, memory_map(MAP_SHARED));
+	rebuilding = (uint32_t *)(void *)memory_map(MAP_SHARED);
 	for (unsigned long i = 1; i <= runs && CU_get_number_of_failures() == 0; i++)
 		one_child(i);
-	printf("%u deaths inside (%u with a connection being changed), %u resets, %u run to the end\n",
-	       kills_inside, kills_dirty, resets, finished);
+	printf("%u deaths inside (%u with a connection being changed), %u more in a rebuild, %u resets, %u "
+	       "run to the "
+	       "end\n",
+	       kills_inside, kills_dirty, kills_again, resets, finished);
 	if (asked)
 		return;
 	CHECK_GT(kills_inside, 1000 / SHARE);
 	CHECK_GT(kills_dirty, 200 / SHARE);
 	CHECK_GT(resets, 50 / SHARE);
 	CHECK_GT(finished, 100);
+	CHECK_GT(kills_again, 10);
 	CHECK_GT(kills_inside, resets);
 }
 
