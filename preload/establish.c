@@ -30,6 +30,7 @@
 
 #include "preload/address.h"
 #include "preload/async.h"
+#include "preload/exec.h"
 #include "preload/fdtable.h"
 #include "preload/number.h"
 #include "preload/process.h"
@@ -540,12 +541,48 @@ static int listener_make(int fd, int backlog, struct endpoint *local, const stru
 	return r;
 }
 
+/*
+ * The same kernel socket may have been made a listener by another process that it
+ * was passed to: then it is that listener here, too. 0; 1: it is none; negative.
+ */
+static int listener_take(int fd)
+{
+	struct number_list l = {0};
+	struct stack_cx *cx;
+	int r = 0;
+	ref d;
+
+	if (!the_stack || !fd_maybe_shared(fd))
+		return 1;
+	cx = netio_enter(the_stack);
+	d = netio_object_of(the_stack, cx, cookie_of(fd));
+	if (d && (description_at(cx, d)->kind != FD_LISTENER || !description_take(cx, d)))
+		d = REF_NONE;
+	netio_leave(the_stack);
+	if (!d)
+		return 1;
+	fd_each_tcp_alias(fd, number_collect, &l);
+	for (int i = 0; !r && i < l.count; i++)
+		r = alias_listen(l.fd[i], d);
+	if (!r)
+		listener_half_restore(fd);
+	fd_release(d);
+	return r;
+}
+
 int socket_listen(int fd, int backlog)
 {
 	struct option_values v;
 	struct endpoint local;
 	int r;
 
+	if (fd_kind(fd) == FD_TCP) {
+		lib_enter();
+		r = listener_take(fd);
+		lib_leave();
+		if (r < 0)
+			return r;
+	}
 	if (fd_kind(fd) == FD_LISTENER)
 		return listen_again(fd, backlog);
 	r = decide_listen(fd, &local, &v);
@@ -557,6 +594,9 @@ int socket_listen(int fd, int backlog)
 		return r;
 	lib_enter();
 	r = listener_make(fd, backlog, &local, &v);
+	/* another process was faster */
+	if (r == -EADDRINUSE && fd_kind(fd) == FD_TCP && !listener_take(fd))
+		r = listen_again(fd, backlog);
 	lib_leave();
 	return r;
 }

@@ -18,6 +18,7 @@
  */
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -195,9 +196,26 @@ static bool token_arrived(int fd)
 	return taken;
 }
 
-/* A listening socket: a placeholder that came itself, or a listener. */
-static void listening_arrived(int fd, bool unix_domain, bool peek)
+/* Undecided here as well; what it becomes, others may have it, too. */
+static void undecided_arrived(int fd, int domain)
 {
+	process_init();
+	fd_install_tcp(fd, domain == AF_INET6);
+	fd_mark_shared(fd);
+}
+
+static bool unconnected(int fd)
+{
+	struct tcp_info i = {.tcpi_state = TCP_ESTABLISHED};
+	socklen_t len = sizeof i;
+
+	return !RAW6(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &i, &len, 0) && i.tcpi_state == TCP_CLOSE;
+}
+
+/* A listening socket: a placeholder that came itself, or a listener. */
+static void listening_arrived(int fd, int domain, bool peek)
+{
+	bool unix_domain = domain == AF_UNIX;
 	struct sockaddr_storage sa;
 	socklen_t len = sizeof sa;
 	struct endpoint e;
@@ -215,8 +233,12 @@ static void listening_arrived(int fd, bool unix_domain, bool peek)
 			return;
 	}
 	cookie = cookie_of(fd);
-	if (number_take(fd, REF_NONE, cookie) && !unix_domain && !peek)
+	if (!number_take(fd, REF_NONE, cookie)) {
+		if (!unix_domain)
+			undecided_arrived(fd, domain); /* listen() makes it one of the stack again */
+	} else if (!unix_domain && !peek) {
 		netio_taken(the_stack, cookie);
+	}
 }
 
 static void number_arrived(int fd, bool peek)
@@ -233,7 +255,9 @@ static void number_arrived(int fd, bool peek)
 		token_arrived(fd);
 	else if ((domain == AF_UNIX || domain == AF_INET || domain == AF_INET6) &&
 		 option_of(fd, SO_ACCEPTCONN) == 1 && option_of(fd, SO_TYPE) == SOCK_STREAM)
-		listening_arrived(fd, domain == AF_UNIX, peek);
+		listening_arrived(fd, domain, peek);
+	else if ((domain == AF_INET || domain == AF_INET6) && unconnected(fd))
+		undecided_arrived(fd, domain);
 }
 
 void passing_received(const struct msghdr *m, int flags)

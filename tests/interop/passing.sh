@@ -239,3 +239,40 @@ c_python_stranger() {
 	spy_stop || fail "kernel sockets"
 	keepers_gone
 }
+
+# The primary accepts and hands each connection to a worker; then the workers share its listener instead.
+c_node_cluster() {
+	command -v node >/dev/null || { echo "no node here"; return 0; }
+	cat >cluster.js <<-'END'
+		const cluster = require('cluster'), http = require('http'), fs = require('fs');
+		if (process.env.POLICY === 'none') cluster.schedulingPolicy = cluster.SCHED_NONE;
+		if (cluster.isMaster) {
+		  for (let i = 0; i < 2; i++) cluster.fork();
+		  process.on('SIGTERM', () => { for (const id in cluster.workers) cluster.workers[id].kill(); process.exit(0); });
+		} else {
+		  http.createServer((q, a) => {
+		    if (q.url === '/pid') a.end(String(process.pid));
+		    else fs.createReadStream('www' + q.url).pipe(a);
+		  }).listen(+process.env.PORT, '0.0.0.0');
+		}
+	END
+	local policy workers pids i
+	for policy in rr none; do
+		spy_start node
+		POLICY=$policy PORT=7040 serve 7040 node cluster.js
+		wait_until 50 "an answer" curl -sS -o got "http://$STACK:7040/small" || fail "$policy: no answer"
+		workers=$(for i in {1..8}; do timeout 10 curl -sS "http://$STACK:7040/pid"; echo; done | sort -u | wc -l)
+		[ "$policy" = none ] || [ "$workers" = 2 ] || fail "$workers workers answer"
+		echo "$policy: $workers workers"
+		pids=()
+		for i in {1..6}; do
+			timeout 20 curl -sS -o "got.$i" "http://$STACK:7040/two" &
+			pids+=($!)
+		done
+		for i in "${pids[@]}"; do wait "$i" || fail "$policy: curl: status $?"; done
+		for i in {1..6}; do cmp "got.$i" www/two || fail "$policy: the bytes differ"; done
+		server_end ""
+		spy_stop || fail "kernel sockets"
+		keepers_gone
+	done
+}

@@ -69,6 +69,7 @@ cases() {
 		python_send_fds 30 tap packet
 		python_multiprocessing 60 tap
 		python_stranger 30 tap
+		node_cluster 60 tap
 	EOF
 }
 

@@ -117,7 +117,7 @@ static void answer(int fd)
 /* Does what comes with each message, until the end. */
 static int other(int from)
 {
-	int fd[FDS], n, flags, l;
+	int fd[FDS], n, flags, l, kept = -1;
 	char what;
 
 	while ((n = take(from, &what, fd, FDS, 0, &flags)) >= 0) {
@@ -141,6 +141,18 @@ static int other(int from)
 			l = accept(fd[0], NULL, NULL);
 			say("other", l, "accepted elsewhere");
 			close(l);
+			break;
+		case 'l': /* listen, and keep it */
+			kept = dup(fd[0]);
+			printf("other: listen %s\n", result_text(listen(kept, 5)));
+			break;
+		case 'A':
+			l = accept(kept, NULL, NULL);
+			say("other", l, "listened elsewhere");
+			close(l);
+			break;
+		case 'C':
+			close(kept);
 			break;
 		case 'b': /* send it back */
 			if (give(from, 'b', fd, n) != 1)
@@ -197,12 +209,13 @@ static void given_away(int to)
 	int ask, c = called("e", &ask);
 
 	fflush(stdout);
-	printf("give: %s\n", result_text(give(to, 's', &c, 1)));
-	fflush(stdout);
-	close(c);
+	long r = give(to, 's', &c, 1);
 	char b;
+
+	close(c);
 	if (read(to, &b, 1) != 1)
 		exit(1);
+	printf("give: %s\n", result_text(r));
 	peer_sees("given away", ask, 3000);
 	close(ask);
 }
@@ -476,6 +489,39 @@ static void listener_passed(int to)
 	}
 }
 
+/* Bound here, listening there, and then here as well. */
+static void bound_and_passed(int to)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET};
+	socklen_t len = sizeof a;
+	int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), ask, c;
+	char call[32];
+
+	if (bind(s, (struct sockaddr *)&a, sizeof a) || getsockname(s, (struct sockaddr *)&a, &len))
+		exit(1);
+	snprintf(call, sizeof call, "c%d e", ntohs(a.sin_port));
+	order(to, 'l', &s, 1);
+	ask = peer_connect(call);
+	order(to, 'A', NULL, 0);
+	peer_sees("listened elsewhere", ask, 3000);
+	close(ask);
+	printf("this: listen %s\n", result_text(listen(s, 5)));
+	ask = peer_connect(call);
+	c = accept(s, NULL, NULL);
+	say("this", c, "listened here");
+	close(c);
+	peer_sees("listened here", ask, 3000);
+	close(ask);
+	order(to, 'C', NULL, 0);
+	ask = peer_connect(call);
+	c = accept(s, NULL, NULL);
+	say("this", c, "listened alone");
+	close(c);
+	peer_sees("listened alone", ask, 3000);
+	close(ask);
+	close(s);
+}
+
 int main(int argc, char **argv)
 {
 	pid_t p;
@@ -503,6 +549,7 @@ int main(int argc, char **argv)
 	receiver_dies();
 	sender_dies();
 	listener_passed(to);
+	bound_and_passed(to);
 	close(to);
 	waitpid(p, &status, 0);
 	printf("other: status %d\n", WEXITSTATUS(status));
