@@ -173,21 +173,25 @@ static void waitset_close(struct waitset *ws)
 
 int waitset_create(struct netio *n, struct waitset **out)
 {
-	int post = network_socket(n);
-	struct stack_cx *cx = netio_enter(n);
-	uint32_t slot = slot_take(n);
-	struct waitset *ws = &n->slots[slot];
-	struct bell b = {.proc = n->proc, .slot = slot};
-	int err = slot ? 0 : -EMFILE;
+	struct stack_cx *cx;
+	struct waitset *ws;
+	struct bell b;
+	uint32_t slot;
+	int post, err;
 
 	*out = NULL;
+	netio_births_begin();
+	post = network_socket(n);
+	cx = netio_enter(n);
+	slot = slot_take(n);
+	ws = &n->slots[slot];
+	b = (struct bell){.proc = n->proc, .slot = slot};
+	err = slot ? 0 : -EMFILE;
 	if (!err) {
 		ws->n = n;
 		ws->slot = slot;
-		netio_births_begin();
 		err = waitset_open(n, ws, post, &b);
 		post = -1;
-		netio_births_end();
 		if (!err) {
 			ws->set = evset_create(cx);
 			ws->hold = ws->set ? hold_new(cx, n->proc, ws->set) : REF_NONE;
@@ -206,6 +210,7 @@ int waitset_create(struct netio *n, struct waitset **out)
 	netio_leave(n);
 	if (post >= 0)
 		raw_close(post);
+	netio_births_end();
 	return err;
 }
 
