@@ -220,6 +220,12 @@ static bool gather_special(int fd, const struct option *o, int *value)
 	return !sys.getsockopt(fd, o->level, o->name, value, &len);
 }
 
+/* It adds something to the socket, and has no value to compare. */
+static bool is_attachment(const struct option *o)
+{
+	return o->answer == SET_ONLY || (o->name == SO_ATTACH_FILTER && o->level == SOL_SOCKET);
+}
+
 /* Did the application ask for something that only the kernel does? Setting the default is no request. */
 static bool kernel_only(int fd, const struct option *o)
 {
@@ -723,13 +729,24 @@ static int set_stack(struct description *p, int row, const void *value, socklen_
 		lib_leave();
 		return 0;
 	case KERNEL:
-		return v == o->arg ? 0 : -ENOPROTOOPT;
+		/* Setting the default is no request, but a filter or a key is none of a default. */
+		return v == o->arg && !is_attachment(o) ? 0 : -ENOPROTOOPT;
 	case SPECIAL:
 		return set_special(p, o, value, len, v);
 	case CONST:
 		break;
 	}
 	return -ENOPROTOOPT;
+}
+
+/* No such option: the kernel has looked at its value before it says so. */
+static int set_unknown(int level, const void *value, socklen_t len)
+{
+	bool looked = level == SOL_SOCKET || level == IPPROTO_TCP;
+
+	if (looked && len < sizeof(int))
+		return -EINVAL;
+	return looked && (uintptr_t)value < 4096 ? -EFAULT : -ENOPROTOOPT;
 }
 
 int socket_set_option(int fd, ref d, int level, int name, const void *value, socklen_t len)
@@ -741,12 +758,19 @@ int socket_set_option(int fd, ref d, int level, int name, const void *value, soc
 		return -ENOPROTOOPT;
 	if (len > INT32_MAX)
 		return -EINVAL;
+	if (level == SOL_SOCKET && (name == SO_SNDBUFFORCE || name == SO_RCVBUFFORCE)) {
+		/* the kernel knows who may, and checks the value */
+		if (sys.setsockopt(fd, level, name, value, len))
+			return -errno;
+		return set_stack(p, row_find(level, name == SO_SNDBUFFORCE ? SO_SNDBUF : SO_RCVBUF), value,
+				 len);
+	}
+	if (row < 0)
+		return set_unknown(level, value, len);
 	if (p->kind == FD_STREAM)
-		return row < 0 ? -ENOPROTOOPT : set_stack(p, row, value, len);
+		return set_stack(p, row, value, len);
 	/* A listener: nothing that the stack's half would not do; else the kernel first, it checks the value.
 	 */
-	if (row < 0)
-		return -ENOPROTOOPT;
 	if (table[row].how == KERNEL) {
 		r = set_stack(p, row, value, len);
 		return r ? r : sys.setsockopt(fd, level, name, value, len) ? -errno : 0;
