@@ -237,6 +237,10 @@ int netio_join(int line, const struct attach_message *m, const int fd[ATTACH_FDS
 		return err;
 	copy = (int)RAW3(SYS_fcntl, line, F_DUPFD_CLOEXEC, 3);
 	err = copy < 0 ? copy : fds_keep(copy, &n->keeper_fd);
+	/* Before netio_leave(): a keeper that was killed just now gets its successor from there, described by
+	 * us. */
+	n->joined = true;
+	n->fingerprint = m->fingerprint;
 	netio_enter(n);
 	if (!err && !proc_renew(n, &n->cx, m->proc))
 		err = -EPROTO;
@@ -247,8 +251,6 @@ int netio_join(int line, const struct attach_message *m, const int fd[ATTACH_FDS
 	}
 	network_join(n);
 	raw_close(line);
-	n->joined = true;
-	n->fingerprint = m->fingerprint;
 	*out = n;
 	return 0;
 }
