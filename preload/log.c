@@ -46,12 +46,31 @@ static int log_target(void)
 	return fd_kind(2) == FD_STREAM || fd_kind(2) == FD_LISTENER ? -1 : 2;
 }
 
+/* Without the signal that RLIMIT_FSIZE attaches to a file: a line of ours must not kill the program. */
+static void write_quietly(int fd, const char *p, size_t len)
+{
+	uint64_t set = 1ull << (SIGXFSZ - 1), old = 0, pending = 0;
+	struct timespec zero = {0, 0};
+	long w = 0;
+
+	sys.syscall(SYS_rt_sigprocmask, SIG_BLOCK, &set, &old, sizeof set);
+	sys.syscall(SYS_rt_sigpending, &pending, sizeof pending);
+	for (size_t done = 0; done<len; done += w> 0 ? (size_t)w : 0) {
+		w = sys.syscall(SYS_write, fd, p + done, len - done);
+		if (w <= 0 && errno != EINTR)
+			break;
+	}
+	if (w < 0 && errno == EFBIG && !(pending & set))
+		sys.syscall(SYS_rt_sigtimedwait, &set, NULL, &zero, sizeof set);
+	sys.syscall(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, sizeof old);
+}
+
 void log_line(const char *fmt, ...)
 {
 	char line[LINE_MAX_BYTES] = "utcp: ";
 	const size_t prefix = 6;
 	int saved = errno, n, fd = log_target();
-	size_t len, done = 0;
+	size_t len;
 	va_list ap;
 
 	if (fd < 0 || sys_init())
@@ -65,15 +84,7 @@ void log_line(const char *fmt, ...)
 		if ((unsigned char)line[i] < ' ')
 			line[i] = '?';
 	line[len++] = '\n';
-	while (done < len) {
-		long w = sys.syscall(SYS_write, fd, line + done, len - done);
-
-		if (w < 0 && errno == EINTR)
-			continue;
-		if (w <= 0)
-			break;
-		done += (size_t)w;
-	}
+	write_quietly(fd, line, len);
 	errno = saved;
 }
 

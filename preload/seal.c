@@ -15,7 +15,7 @@
  * ones go to the stack again. Without a keeper there is no pump: the connections are out of
  * reach then, and the log says so.
  *
- * Place in the flow: calls_privilege.c (prctl, seccomp) -> here -> pump.c.
+ * Place in the flow: calls_privilege.c (prctl, seccomp), calls_limit.c -> here -> pump.c.
  */
 #include <fcntl.h>
 #include <sys/syscall.h>
@@ -70,32 +70,63 @@ static void listener_seal(int fd, void *arg)
 	fd_forget(fd); /* our part in it stays */
 }
 
-static int numbers_seal(void)
+static int streams_seal(void)
 {
 	int last = fd_highest(), err = 0;
 
 	for (int fd = 0; fd <= last; fd++) {
-		enum fd_kind kind = fd_kind(fd);
-		ref d = kind == FD_STREAM || kind == FD_LISTENER ? fd_hold(fd) : REF_NONE;
-		int r = 0;
+		ref d = fd_kind(fd) == FD_STREAM ? fd_hold(fd) : REF_NONE;
+		int r = d ? stream_seal(fd, d) : 0;
+
+		if (d)
+			fd_release(d);
+		err = err ? err : r;
+	}
+	return err;
+}
+
+static void listeners_seal(void)
+{
+	int last = fd_highest();
+
+	for (int fd = 0; fd <= last; fd++) {
+		ref d = fd_kind(fd) == FD_LISTENER ? fd_hold(fd) : REF_NONE;
 
 		if (!d)
 			continue;
-		if (kind == FD_STREAM)
-			r = stream_seal(fd, d);
-		else
-			fd_each_of(d, listener_seal, (void *)(uintptr_t)d);
-		if (kind == FD_LISTENER && local_of(d)->kernel_fd >= 0) {
+		fd_each_of(d, listener_seal, (void *)(uintptr_t)d);
+		if (local_of(d)->kernel_fd >= 0) {
 			int half = local_of(d)->kernel_fd;
 
 			local_of(d)->kernel_fd = -1;
 			netio_unprotect_close(half);
 		}
-		if (kind == FD_STREAM)
-			fd_release(d);
-		err = err ? err : r;
 	}
-	return err;
+}
+
+static bool nothing_to_seal(void)
+{
+	return !the_stack || thread_marks.depth || process_is_vfork_child() || atomic_load(&process.finished);
+}
+
+static void out_of_reach(int err)
+{
+	if (err)
+		log_line("a connection of a process that enters a sandbox is out of its reach: there is no "
+			 "keeper, or too many files are open");
+}
+
+void seal_streams(void)
+{
+	int err;
+
+	if (nothing_to_seal())
+		return;
+	lib_enter();
+	netio_before_exec(the_stack, false); /* a keeper */
+	err = streams_seal();
+	lib_leave();
+	out_of_reach(err);
 }
 
 static void number_forget(int fd)
@@ -108,18 +139,15 @@ static void number_forget(int fd)
 
 void seal_begin(void)
 {
-	int err = 0;
+	int err;
 
-	if (!the_stack || thread_marks.depth || process_is_vfork_child() || atomic_load(&process.finished))
+	if (nothing_to_seal())
 		return;
 	lib_enter();
 	netio_before_exec(the_stack, false); /* a keeper */
-	if (fd_highest() >= 0)
-		err = numbers_seal();
-	if (err)
-		log_line("a connection of a process that enters a seccomp sandbox is out of its reach: there "
-			 "is no "
-			 "keeper, or too many files are open");
+	err = streams_seal();
+	listeners_seal();
+	out_of_reach(err);
 	epoll_leave_all();
 	netio_blind(the_stack, true);
 	netio_pause_driver(the_stack);

@@ -18,4 +18,7 @@ bool seccomp_harmless(const struct sock_fprog *p);
 void seal_begin(void);
 void seal_end(bool worked);
 
+/* Connections go to pump mode while there are still descriptors for it. */
+void seal_streams(void);
+
 #endif

@@ -175,7 +175,12 @@
 	X(privilege, int, initgroups, (const char *, gid_t))                                                 \
 	X(privilege, int, unshare, (int))                                                                    \
 	X(privilege, int, setns, (int, int))                                                                 \
-	X(privilege, int, prctl, (int, ...))
+	X(privilege, int, prctl, (int, ...))                                                                 \
+	X(privilege, int, setrlimit, (__rlimit_resource_t, const struct rlimit *))                           \
+	X(privilege, int, setrlimit64, (__rlimit_resource_t, const struct rlimit64 *))                       \
+	X(privilege, int, prlimit, (pid_t, enum __rlimit_resource, const struct rlimit *, struct rlimit *))  \
+	X(privilege, int, prlimit64,                                                                         \
+	  (pid_t, enum __rlimit_resource, const struct rlimit64 *, struct rlimit64 *))
 
 #define SYMBOLS_URING(X)                                                                                     \
 	X(uring, int, io_uring_queue_init, (unsigned int, struct io_uring *, unsigned int))                  \

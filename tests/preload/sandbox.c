@@ -135,18 +135,24 @@ static void work(int fd, int e)
 	leave(0);
 }
 
-static void filtered(int by_syscall)
+/* limited: first the limits fall, as in sshd's child. */
+static void filtered(int by_syscall, int limited)
 {
 	struct epoll_event ev = {.events = EPOLLIN, .data.u64 = 0x1234567890};
 	int fd = connected(), e = epoll_create1(0);
 	long answer[6];
 	pid_t pid;
 
-	SAY("-- a filter, by %s", by_syscall ? "seccomp()" : "prctl()");
+	SAY("-- a filter, by %s%s", by_syscall ? "seccomp()" : "prctl()",
+	    limited ? ", and no descriptors" : "");
 	SHOW(epoll_ctl(e, EPOLL_CTL_ADD, fd, &ev));
 	SHOW(epoll_wait(e, &ev, 1, 0));
 	pid = fork();
 	if (!pid) {
+		struct rlimit none = {1, 1};
+
+		if (limited)
+			SHOW(setrlimit(RLIMIT_NOFILE, &none));
 		SHOW(filter_load(server_calls, SECCOMP_RET_KILL_PROCESS, by_syscall));
 		work(fd, e);
 	}
@@ -276,8 +282,9 @@ int main(void)
 	return 0;
 #endif
 	strict();
-	filtered(0);
-	filtered(1);
+	filtered(0, 0);
+	filtered(1, 0);
+	filtered(0, 1);
 	listens();
 	refused();
 	harmless();

@@ -1,0 +1,55 @@
+/*
+ * calls_limit.c - wrappers: the limit on file descriptors, as a sandbox sets it.
+ *
+ * sshd's child lowers RLIMIT_NOFILE to 1, for good, and closes its seccomp filter
+ * afterwards. Pump mode (seal.c) takes a pair of descriptors and puts one onto the
+ * connection's number; below such a limit the kernel allows neither. So the
+ * connections go there before the limit falls. A limit that leaves room changes
+ * nothing.
+ *
+ * Place in the flow: -> seal.c.
+ */
+#include "preload/calls.h"
+#include "preload/fdtable.h"
+#include "preload/process.h"
+#include "preload/seal.h"
+
+#define ROOM 3u /* a pair, and the placeholder that it replaces */
+
+static void limit_falls(pid_t pid, int resource, const void *new)
+{
+	struct rlimit l;
+	int saved_errno = errno;
+
+	if (LIKELY(!the_stack) || resource != RLIMIT_NOFILE || (pid && pid != getpid()) ||
+	    !memory_readable(new, sizeof l))
+		return;
+	memcpy(&l, new, sizeof l);
+	if (l.rlim_cur <= l.rlim_max && fd_highest() >= 0 && l.rlim_cur < (rlim_t)fd_highest() + 1 + ROOM)
+		seal_streams();
+	errno = saved_errno;
+}
+
+int setrlimit(__rlimit_resource_t resource, const struct rlimit *l)
+{
+	limit_falls(0, (int)resource, l);
+	return REAL(setrlimit)(resource, l);
+}
+
+int setrlimit64(__rlimit_resource_t resource, const struct rlimit64 *l)
+{
+	limit_falls(0, (int)resource, l);
+	return REAL(setrlimit64)(resource, l);
+}
+
+int prlimit(pid_t pid, enum __rlimit_resource resource, const struct rlimit *new, struct rlimit *old)
+{
+	limit_falls(pid, (int)resource, new);
+	return REAL(prlimit)(pid, resource, new, old);
+}
+
+int prlimit64(pid_t pid, enum __rlimit_resource resource, const struct rlimit64 *new, struct rlimit64 *old)
+{
+	limit_falls(pid, (int)resource, new);
+	return REAL(prlimit64)(pid, resource, new, old);
+}
