@@ -47,7 +47,11 @@
 
 /* ------------------------------------------------------------ what the slots hold */
 
-/* The functions that were there. Set before the first slot is: another thread may go through that at once. */
+/*
+ * The functions that were there. Set before the first slot is: another thread may
+ * go through that at once. Read by atomic_load(): gcc's call of an atomic pointer
+ * is a plain read.
+ */
 static struct {
 	ssize_t (*_Atomic read)(FILE *, void *, ssize_t);
 	ssize_t (*_Atomic write)(FILE *, const void *, ssize_t);
@@ -57,7 +61,7 @@ static struct {
 static ssize_t stream_read(FILE *f, void *buf, ssize_t n)
 {
 	if (!fd_is_stack(f->_fileno))
-		return libc_file.read(f, buf, n);
+		return atomic_load(&libc_file.read)(f, buf, n);
 	return read(f->_fileno, buf, (size_t)n);
 }
 
@@ -67,7 +71,7 @@ static ssize_t stream_write(FILE *f, const void *buf, ssize_t n)
 	ssize_t done = 0, r;
 
 	if (!fd_is_stack(f->_fileno))
-		return libc_file.write(f, buf, n);
+		return atomic_load(&libc_file.write)(f, buf, n);
 	while (done < n) {
 		r = write(f->_fileno, (const char *)buf + done, (size_t)(n - done));
 		if (r < 0) {
@@ -82,7 +86,7 @@ static ssize_t stream_write(FILE *f, const void *buf, ssize_t n)
 static int stream_close(FILE *f)
 {
 	if (LIKELY(fd_kind(f->_fileno) == FD_KERNEL) && !netio_owns_fd(f->_fileno))
-		return libc_file.close(f);
+		return atomic_load(&libc_file.close)(f);
 	return close(f->_fileno);
 }
 
