@@ -23,6 +23,7 @@
 #include <linux/memfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "netio/internal.h"
 #include "utcp/pool.h"
@@ -218,22 +219,46 @@ fail:
 	return err == -EFBIG ? -ENOMEM : err;
 }
 
+/* Bytes of the file, which nobody can cut short any more; 0: it is not one of ours. */
+static uint64_t file_bytes(int fd)
+{
+	struct stat st;
+
+	if (RAW2(SYS_fstat, fd, &st) || !(RAW3(SYS_fcntl, fd, F_GET_SEALS, 0) & F_SEAL_SHRINK))
+		return 0;
+	return (uint64_t)st.st_size;
+}
+
+/* Is what another process calls a region one that we can work on? Its bytes of address space, or 0. */
+static uint64_t head_check(const struct region_head *h, uint64_t bytes)
+{
+	if (memcmp(h->magic, "utcp-rg1", sizeof h->magic) != 0 || h->layout_hash != netio_layout())
+		return 0;
+	if (h->reserved < REGION_LEAST || h->reserved > REGION_RESERVE || h->limit < REGION_START ||
+	    h->limit > h->reserved - REGION_HEAD_BYTES || h->limit > bytes - REGION_HEAD_BYTES)
+		return 0;
+	return h->reserved;
+}
+
 int region_adopt(struct region *r, int fd)
 {
 	struct region_head *h;
-	uint64_t reserved = 0;
+	uint64_t reserved = 0, bytes;
 	int err = fds_keep(fd, &r->fd);
 
 	if (err)
 		return err;
-	h = mmap(NULL, REGION_HEAD_BYTES, PROT_READ, MAP_SHARED, r->fd, 0);
-	err = h == MAP_FAILED ? -ENOMEM : 0;
+	/* Memory beyond the end of the file would be a SIGBUS. */
+	bytes = file_bytes(r->fd);
+	err = bytes > REGION_HEAD_BYTES ? 0 : -EPROTO;
 	if (!err) {
-		bool same =
-		    !memcmp(h->magic, "utcp-rg1", sizeof h->magic) && h->layout_hash == netio_layout();
-		reserved = h->reserved;
+		h = mmap(NULL, REGION_HEAD_BYTES, PROT_READ, MAP_SHARED, r->fd, 0);
+		err = h == MAP_FAILED ? -ENOMEM : 0;
+	}
+	if (!err) {
+		reserved = head_check(h, bytes);
 		munmap(h, REGION_HEAD_BYTES);
-		err = same && reserved >= REGION_LEAST && reserved <= REGION_RESERVE ? 0 : -EPROTO;
+		err = reserved ? 0 : -EPROTO;
 	}
 	if (!err) {
 		h = mmap(NULL, reserved, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, r->fd, 0);

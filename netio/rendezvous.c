@@ -193,8 +193,16 @@ static int enter(int line, const struct netio_config *c, struct netio **out, nse
 	r = message_receive(line, &m, sizeof m, fds);
 	if (r <= 0)
 		return -EAGAIN;
-	if (r == sizeof m && m.type == MESSAGE_ATTACH)
-		return netio_join(line, &m, fds, out);
+	if (r == sizeof m && m.type == MESSAGE_ATTACH) {
+		r = netio_join(line, &m, fds, out);
+		if (r == -EPROTO)
+			why_set(
+			    why, why_len,
+			    "what is called the stack of %s is none that this library can work on; end the "
+			    "processes that use it",
+			    c->device);
+		return r;
+	}
 	if (m.proc == REFUSE_LAYOUT)
 		why_set(
 		    why, why_len,

@@ -421,25 +421,46 @@ c_another_version() {
 		fail "the other version does not work"
 }
 
-# The name, taken by somebody whom we do not trust, or by one that says nonsense.
-c_a_stranger_at_the_name() {
-	if [ "$(id -u)" != 0 ] || ! setpriv --reuid=65534 --regid=65534 --clear-groups true 2>/dev/null; then
-		exit 77
-	fi
-	stack_is_free
+liar() {
 	cat >squat.py <<-'END'
-		import os, socket, sys, time
+		import fcntl, os, socket, struct, sys, time
+		def region(data, size, seal=2): # F_SEAL_SHRINK
+		    fd = os.memfd_create("utcp", os.MFD_ALLOW_SEALING)
+		    os.write(fd, data)
+		    os.truncate(fd, size)
+		    fcntl.fcntl(fd, 1033, seal)
+		    return fd
+		regions = {
+		    "empty": lambda: region(b"", 0),
+		    "unsealed": lambda: region(b"utcp-rg1", 8 << 20, 0),
+		    "zeros": lambda: region(b"", 8 << 20),
+		    "garbage": lambda: region(b"utcp-rg1" + os.urandom(4000), 8 << 20),
+		}
 		s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 		s.bind("\0utcp/0/tap:utcp0")
 		s.listen(50)
 		print("squats", flush=True)
 		while True:
 		    c = s.accept()[0]
+		    if sys.argv[1] in regions:
+		        c.recv(1000)
+		        answer = struct.pack("<I", 1) + bytes(int(sys.argv[2]) - 4)
+		        null = os.open("/dev/null", os.O_RDWR)
+		        socket.send_fds(c, [answer], [regions[sys.argv[1]](), null, null, null])
 		    if sys.argv[1] == "nonsense":
 		        c.recv(1000)
 		        c.send(b"x" * int(sys.argv[2]))
 		    time.sleep(1)
 	END
+}
+
+# The name, taken by somebody whom we do not trust, or by one that says nonsense.
+c_a_stranger_at_the_name() {
+	if [ "$(id -u)" != 0 ] || ! setpriv --reuid=65534 --regid=65534 --clear-groups true 2>/dev/null; then
+		exit 77
+	fi
+	stack_is_free
+	liar
 	setpriv --reuid=65534 --regid=65534 --clear-groups /usr/bin/python3 "$WORK/squat.py" silent >squat.out &
 	local squat=$!
 	wait_until 50 "the stranger" grep -q squats squat.out
@@ -452,6 +473,22 @@ c_a_stranger_at_the_name() {
 		squat=$!
 		wait_until 50 "the liar" grep -q squats squat.out
 		refused '' env LD_PRELOAD="$LIB"
+		end_process $squat
+	done
+}
+
+# The answer is well-formed, the region that comes with it is not.
+c_a_broken_region() {
+	[ "$(id -u)" = 0 ] || exit 77
+	stack_is_free
+	liar # writes squat.py
+	local what squat
+	for what in empty unsealed zeros garbage; do
+		rm -f squat.out
+		/usr/bin/python3 squat.py $what 512 >squat.out & # more than the message has
+		squat=$!
+		wait_until 50 "the liar" grep -q squats squat.out
+		refused 'none that this library can work on' env LD_PRELOAD="$LIB"
 		end_process $squat
 	done
 }
