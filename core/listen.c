@@ -10,11 +10,12 @@
  * Limits, as Linux's: the accept queue is full when it holds more than backlog
  * connections; then SYNs are dropped and final ACKs ignored (the child stays in
  * SYN-RECEIVED, our SYN-ACK is sent again, its ACK tries anew). The SYN queue
- * holds as many, and 128 at least (where Linux's would go on with SYN cookies:
- * a child that gives way under an honest peer shows there as a reset); beyond that
- * the oldest child gives way if it had its second, else the new SYN is dropped:
- * a flood of forged SYNs takes bounded memory and leaves a chance to every
- * honest peer that sends its SYN again (RFC 4987 3.3).
+ * holds as many, and 128 at least; beyond that (where Linux's would go on with
+ * SYN cookies) the oldest child gives way if it had its second, else the new SYN
+ * is dropped: a flood of forged SYNs takes bounded memory and leaves a chance to
+ * every honest peer that sends its SYN again (RFC 4987 3.3). A child whose final
+ * ACK found the accept queue full does not give way: its peer is connected
+ * already, and would be reset at its first data.
  *
  * rcv_tune_start, of no use before ESTABLISHED, holds the time of the SYN.
  */
@@ -23,6 +24,7 @@
 
 #define SYN_QUEUE_GRACE NS_PER_S
 #define SYN_QUEUE_MIN	128u
+#define SYN_QUEUE_LOOKS 8u /* for one that may give way */
 
 /* ------------------------------------------------------------------ queues */
 
@@ -102,7 +104,12 @@ static bool syn_queue_room(struct stack_cx *cx, struct tcb *l)
 	if (l->syn_count <= MAX_OF(l->backlog, SYN_QUEUE_MIN))
 		return true;
 	struct tcb *oldest = tcb_at(cx, l->syn_first);
-	if (cx->now - oldest->rcv_tune_start < SYN_QUEUE_GRACE)
+	for (uint32_t i = 0; i < SYN_QUEUE_LOOKS && oldest->open_acked; i++) {
+		syn_queue_remove(cx, l, oldest);
+		queue_append(cx, oldest, &l->syn_first, &l->syn_last, &l->syn_count);
+		oldest = tcb_at(cx, l->syn_first);
+	}
+	if (oldest->open_acked || cx->now - oldest->rcv_tune_start < SYN_QUEUE_GRACE)
 		return false;
 	COUNT(cx, tcp_attempt_fail);
 	ref outer = dirty_begin(cx, l->syn_first);
@@ -194,6 +201,7 @@ bool listen_may_establish(struct stack_cx *cx, struct tcb *t, const struct segme
 	struct tcb *l = tcb_at(cx, t->listener);
 	nsec patience = t->rcv_tune_start + (nsec)l->defer_accept_s * (nsec)NS_PER_S;
 
+	t->open_acked = true;
 	if (l->defer_accept_s && !s->len && !(s->flags & TH_FIN) && cx->now < patience) {
 		/* The SYN-ACK that goes out then asks for the ACK that ends the wait. */
 		timer_set(cx, t, TIMER_RTO, patience);

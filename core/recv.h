@@ -13,8 +13,8 @@
 #define OOW_ACK_INTERVAL (500 * NS_PER_MS)	     /* tcp_invalid_ratelimit */
 #define PAWS_IDLE_MAX	 (24 * 24 * 3600 * NS_PER_S) /* RFC 7323 5.5 */
 #define SNDBUF_MIN	 4608			     /* SOCK_MIN_SNDBUF */
-#define SOMAXCONN_MAX	 4096u
-#define SMALLEST_MSS	 48u /* net.ipv4.tcp_min_snd_mss: CVE-2019-11479 */
+#define SOMAXCONN_MAX	 65535u			     /* what preload asks for is net.core.somaxconn at most */
+#define SMALLEST_MSS	 48u			     /* net.ipv4.tcp_min_snd_mss: CVE-2019-11479 */
 
 /* What one step of RFC 9293 3.10.7 says about the segment. */
 enum verdict {

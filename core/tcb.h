@@ -163,11 +163,12 @@ struct tcb {
 	uint32_t edges;
 	bool edge_queued, output_queued;
 	uint8_t reset_due; /* enum reset_due: only while core/rebuild.c works */
-	uint8_t state; /* enum tcp_state; written by state.c only */
-	bool passive;  /* came by LISTEN (RFC 9293 MUST-11) */
-	bool orphan;   /* no descriptor left */
+	uint8_t state;	   /* enum tcp_state; written by state.c only */
+	bool passive;	   /* came by LISTEN (RFC 9293 MUST-11) */
+	bool orphan;	   /* no descriptor left */
 	bool hashed, bound_any;
 	bool hashed_listener;  /* with hashed: in the table of listeners */
+	bool open_acked;       /* SYN-RECEIVED, but its final ACK has come: no forged SYN */
 	bool accepted;	       /* has left the accept queue (or was never in one) */
 	bool connect_started;  /* connect() was called: SS_CONNECTING until reported */
 	bool connect_reported; /* the outcome of connect() was collected */
@@ -532,7 +533,7 @@ void listen_segment(struct stack_cx *cx, struct tcb *listener, struct segment *s
 void timewait_segment(struct stack_cx *cx, struct timewait *w, struct segment *s);
 
 /* open.c */
-struct tcb *tcb_create(struct stack_cx *cx);	   /* defaults from the configuration; NULL */
+struct tcb *tcb_create(struct stack_cx *cx); /* defaults from the configuration; NULL */
 void tcb_defaults(struct stack_cx *cx, struct tcb *t);
 void tcb_free(struct stack_cx *cx, struct tcb *t); /* buffers, timers, demux, lists; the ref dies */
 void tcb_negotiate(struct stack_cx *cx, struct tcb *t,

@@ -193,11 +193,19 @@ static void tick(struct driver *d)
 	__atomic_fetch_add(&d->n->count.helper_wakeups, 1, __ATOMIC_RELAXED);
 }
 
-/* The traffic pauses: what is better done now than under load. */
+static void (*tidy_up)(void);
+
+void netio_set_tidy(void (*f)(void))
+{
+	tidy_up = f;
+}
+
 static void tidy(struct netio *n)
 {
 	netio_capture_flush(n);
 	region_trim(n);
+	if (tidy_up)
+		tidy_up();
 }
 
 static void *driver_main(void *arg)

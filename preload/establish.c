@@ -25,6 +25,7 @@
  */
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <sys/syscall.h>
 
@@ -427,6 +428,18 @@ static bool listens_v6only(int fd)
 	return fd_tcp_is_v6(fd) && option_int(fd, IPPROTO_IPV6, IPV6_V6ONLY);
 }
 
+/* What the kernel has made of the backlog (net.core.somaxconn): tcp_get_info() shows it there. */
+static int backlog_of(int fd, int backlog)
+{
+	struct tcp_info info;
+	socklen_t len = sizeof info;
+
+	memset(&info, 0, sizeof info);
+	return sys.getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) || !info.tcpi_sacked
+		   ? backlog
+		   : (int)info.tcpi_sacked;
+}
+
 /* The stack's half. The kernel half listens already and owns the port. */
 static int listener_start(ref d, const struct endpoint *local, int backlog, bool v6only)
 {
@@ -455,7 +468,7 @@ static int listen_again(int fd, int backlog)
 	r = sys.listen(fd, backlog) ? -errno : kernel_name(fd, &local);
 	if (!r) {
 		lib_enter();
-		r = listener_start(d, &local, backlog, listens_v6only(fd));
+		r = listener_start(d, &local, backlog_of(fd, backlog), listens_v6only(fd));
 		epoll_listens_again(d);
 		lib_leave();
 	}
@@ -528,7 +541,7 @@ static int listener_make(int fd, int backlog, struct endpoint *local, const stru
 	}
 	if (!r) {
 		local->port = bound.port;
-		r = listener_start(d, local, backlog, listens_v6only(fd));
+		r = listener_start(d, local, backlog_of(fd, backlog), listens_v6only(fd));
 	}
 	if (!r) {
 		fd_each_tcp_alias(fd, number_collect, &l);

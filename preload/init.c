@@ -28,6 +28,7 @@
 #include "netio/instrument.h"
 #include "preload/exec.h"
 #include "preload/fdtable.h"
+#include "preload/placeholder.h"
 #include "preload/process.h"
 #include "preload/stdio.h"
 
@@ -151,6 +152,7 @@ void stack_adopt(struct netio *n)
 	netio_leave(n);
 	atomic_store(&the_stack, n);
 	stats_begin(n);
+	placeholder_begin();
 	r = atomic_load(&process.headless) && netio_leave_to_keeper(n) ? 0 : netio_start_driver(n);
 	if (r < 0)
 		log_line("the driver thread could not be started (error %d); timers run only while the "

@@ -9,7 +9,8 @@
  * SO_COOKIE is the connection's identity.
  *
  * Making one costs three system calls; those of closed connections go to a small
- * pool instead, unless a fork() may have given them to another process.
+ * pool instead, unless a fork() may have given them to another process. While
+ * nothing happens it keeps two.
  *
  * Place in the flow: socket.c (connect: replace; accept: new), calls_fd.c
  * (close: recycle).
@@ -22,7 +23,8 @@
 #include "preload/async.h"
 #include "preload/placeholder.h"
 
-#define POOL_MAX 64
+#define POOL_MAX  64
+#define POOL_IDLE 2
 
 static struct {
 	pthread_mutex_t lock;
@@ -86,6 +88,20 @@ bool placeholder_recycle(int fd)
 	}
 	pthread_mutex_unlock(&pool.lock);
 	return false;
+}
+
+/* A crowd has gone: its numbers are of no use to anybody. */
+static void pool_shrink(void)
+{
+	pthread_mutex_lock(&pool.lock);
+	while (pool.count > POOL_IDLE)
+		netio_unprotect_close(pool.fd[--pool.count]);
+	pthread_mutex_unlock(&pool.lock);
+}
+
+void placeholder_begin(void)
+{
+	netio_set_tidy(pool_shrink);
 }
 
 void placeholder_flags(int from, int to)

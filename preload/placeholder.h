@@ -9,6 +9,8 @@
 bool placeholder_recycle(int fd);
 /* O_NONBLOCK, O_ASYNC, its owner and signal: properties of the description that dup3() would lose. */
 void placeholder_flags(int from, int to);
+/* Once a stack is attached. */
+void placeholder_begin(void);
 void placeholder_before_fork(void);
 void placeholder_parent_after_fork(void);
 void placeholder_after_fork(void);

@@ -389,6 +389,8 @@ struct waitset *waitset_sleeping(void);
 
 /* ------------------------------------------------------------ driver thread (evloop.c), counters */
 
+/* Called by the driver thread when the traffic pauses: what is better done then than under load. */
+void netio_set_tidy(void (*f)(void));
 /* Start the fallback driver if it is not running (first stack socket). 0 or a negative errno. */
 int netio_start_driver(struct netio *n);
 /* End it for a while. False: there is none. */

@@ -73,7 +73,7 @@ if [ $# = 0 ]; then
 		*.c) f=${f##*/} && set -- "$@" "${f%.c}" ;;
 		esac
 	done
-	set -- "$@" lostwake:UTCP_TEST_PAUSE=500:LOSTWAKE_ROUNDS=400 exit_closes:UTCP_STATS=/dev/null \
+	set -- "$@" lostwake:UTCP_TEST_PAUSE=500:LOSTWAKE_ROUNDS=400 pingpong:UTCP_TEST_PAUSE=500:PING_ROUNDS=4000 exit_closes:UTCP_STATS=/dev/null \
 		stdio_streams:STDIO_SEALED=1:UTCP_LOG=/dev/null stdio_exit:STDIO_SEALED=1:UTCP_LOG=/dev/null
 fi
 # Without the lines that may differ (`allowed`): column 2 of it for the kernel, 3 for the stack.

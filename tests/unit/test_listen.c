@@ -88,6 +88,52 @@ static void test_flood(void)
 	finish();
 }
 
+/* A peer whose final ACK found the accept queue full is connected: forged SYNs do not push it out. */
+static void test_flood_spares_the_connected(void)
+{
+	start();
+	ref l = listener(16);
+	for (uint16_t p = 1; p <= 40; p++)
+		syn(p);
+	for (uint16_t p = 1; p <= 40; p++)
+		final_ack(p);
+	CHECK_EQ(tcb_at(&t.cx, l)->accept_count, 17);
+	CHECK_EQ(tcb_at(&t.cx, l)->syn_count, 23);
+	CHECK(sock_accept(&t.cx, l) != REF_NONE); /* room for one: SYNs are looked at */
+	for (uint32_t i = 0; i < 400; i++) {
+		t.cx.now += 10 * NS_PER_MS;
+		syn((uint16_t)(1000 + i));
+	}
+	CHECK_LE(tcb_at(&t.cx, l)->syn_count, 129);
+	for (uint16_t p = 1; p <= 40; p++) {
+		final_ack(p);
+		CHECK_EQ(t.frame_count, 0); /* no reset */
+		sock_accept(&t.cx, l);
+	}
+	CHECK_EQ(stack_counters(&t.cx)->tcp_passive_open, 40);
+	finish();
+}
+
+/* All are connected, none is accepted: the new one has to wait. */
+static void test_no_room_among_the_connected(void)
+{
+	start();
+	ref l = listener(200);
+	for (uint16_t p = 1; p <= 402; p++)
+		syn(p);
+	CHECK_EQ(tcb_at(&t.cx, l)->syn_count, 201);
+	for (uint16_t p = 1; p <= 201; p++)
+		tcb_at(&t.cx, l)->backlog = 0, final_ack(p);
+	tcb_at(&t.cx, l)->backlog = 100;
+	sock_accept(&t.cx, l);
+	t.cx.now += 2 * NS_PER_S;
+	uint64_t dropped = stack_counters(&t.cx)->tcp_listen_drop;
+	syn(500);
+	CHECK_EQ(stack_counters(&t.cx)->tcp_listen_drop, dropped + 1);
+	CHECK_EQ(tcb_at(&t.cx, l)->syn_count, 200);
+	finish();
+}
+
 /* RFC 9293 MUST-11: RST in SYN-RECEIVED: silently back to LISTEN; and nothing is left when the listener
  * closes. */
 static void test_reset_and_close(void)
@@ -177,6 +223,8 @@ static void test_addresses(void)
 CHECK_MAIN("listen", {"accept(2) takes the oldest; an undelivered one comes again", test_order},
 	   {"backlog: SYNs are dropped and final ACKs ignored while the accept queue is full", test_backlog},
 	   {"RFC 4987: a SYN flood takes bounded memory", test_flood},
+	   {"a peer that is connected is not pushed out by a flood", test_flood_spares_the_connected},
+	   {"a SYN queue of connected peers has no room", test_no_room_among_the_connected},
 	   {"MUST-11: RST in SYN-RECEIVED; closing a listener", test_reset_and_close},
 	   {"a connection reset in the accept queue is accepted with its error", test_reset_in_queue},
 	   {"TCP_DEFER_ACCEPT waits for data, not for ever", test_defer_accept},
