@@ -74,8 +74,10 @@ extern const char region_magic[8];
 
 /* pool.c: extent 0 holds first_bytes of fixed tables (struct stack is the first) and the extent map. */
 int pool_init(struct stack_cx *cx, uint32_t first_bytes);
-#define EXTENT_BYTES 65536u
-#define EXTENT_TABLE 0xffu /* extent_map: belongs to no class */
+#define EXTENT_BYTES   65536u
+#define EXTENT_TABLE   0xffu /* extent_map: belongs to no class */
+#define EXTENT_EMPTY   0xfeu /* to no class any more: pool_release() */
+#define EXTENT_LEAVING 0xfdu /* on the way there */
 
 /* demux.c, neigh.c: sizes of the fixed tables in extent 0 */
 #define LISTEN_BUCKET_BITS 10u

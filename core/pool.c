@@ -11,6 +11,10 @@
  * (`fresh`), else a new extent: all O(1). An object's state is in the object
  * (pool_head), so that the lists can be rebuilt by walking the extents.
  *
+ * What a crowd leaves is given back when there is time: pool_release() takes
+ * extents without a live object out of their class, and whichever class needs one
+ * takes those first. Chunks of extents that stay lose their pages (pool_trim()).
+ *
  * Place in the flow: below everything that keeps state. Neither this file nor
  * its callers hold pointers across calls into other processes' reach: refs are
  * checked by pool_valid() where they come from memory that others may write.
@@ -29,7 +33,7 @@ static const uint32_t class_bytes[POOL_CLASS_COUNT] = {
 		       #name ": not a multiple of the grain");
 POOL_CLASSES(X)
 #undef X
-_Static_assert(POOL_CLASS_COUNT < EXTENT_TABLE, "a class number collides with EXTENT_TABLE");
+_Static_assert(POOL_CLASS_COUNT < EXTENT_LEAVING, "a class number collides with a mark");
 
 static uint32_t class_refs(enum pool_class class)
 {
@@ -121,6 +125,29 @@ static ref extents_new(struct stack_cx *cx, uint32_t count, uint8_t mark)
 	return extents_take(cx, count, mark);
 }
 
+/* One that another class has left. Its heads read as free in their new places, whatever lay there. */
+static ref extent_reuse(struct stack_cx *cx, enum pool_class class)
+{
+	struct stack *st = stack_of(cx);
+	uint64_t extent = st->empty_hint, end = st->bytes_used / EXTENT_BYTES;
+	ref at;
+
+	while (extent < end && extent_map(cx)[extent] != EXTENT_EMPTY)
+		extent++;
+	st->empty_hint = (uint32_t)extent;
+	if (extent >= end) {
+		st->extents_empty = 0;
+		return REF_NONE;
+	}
+	at = (ref)(extent * EXTENT_REFS);
+	for (uint32_t i = 0; i < objects_per_extent(class); i++)
+		memset(head_at(cx, at + i * class_refs(class)), 0, sizeof(struct pool_head));
+	record_barrier();
+	extent_map(cx)[extent] = (uint8_t) class;
+	st->extents_empty--;
+	return at;
+}
+
 ref pool_extents(struct stack_cx *cx, uint32_t count)
 {
 	return extents_new(cx, count, EXTENT_TABLE); /* never used before: zero */
@@ -141,7 +168,9 @@ ref pool_alloc(struct stack_cx *cx, enum pool_class class, ref owner)
 		p->trimmed_first = head_at(cx, r)->owner;
 	} else {
 		if (p->fresh == p->fresh_end) {
-			ref extent = extents_new(cx, 1, (uint8_t) class);
+			ref extent = stack_of(cx)->extents_empty ? extent_reuse(cx, class) : REF_NONE;
+			if (!extent)
+				extent = extents_new(cx, 1, (uint8_t) class);
 			if (!extent)
 				return REF_NONE;
 			p->fresh = extent;
@@ -202,6 +231,99 @@ bool pool_trim(struct stack_cx *cx, uint32_t keep, uint64_t *at, uint64_t *len)
 	*at = (uint64_t)r * REF_GRAIN + POOL_PAGE_BYTES;
 	*len = class_bytes[POOL_CHUNK] - POOL_PAGE_BYTES;
 	return true;
+}
+
+/* Nothing in it lives, and nobody carves it. */
+static bool extent_is_idle(const struct stack_cx *cx, enum pool_class class, uint64_t extent)
+{
+	const struct pool_state *p = &stack_of(cx)->pools[class];
+	ref at = (ref)(extent * EXTENT_REFS);
+
+	if (p->fresh != p->fresh_end && p->fresh / EXTENT_REFS == extent)
+		return false;
+	for (uint32_t i = 0; i < objects_per_extent(class); i++)
+		if (head_at(cx, at + i * class_refs(class))->class != POOL_FREE)
+			return false;
+	return true;
+}
+
+/* A free list without what lies in extents that leave; how many it has lost. */
+static uint32_t list_sift(const struct stack_cx *cx, ref *link)
+{
+	uint32_t lost = 0;
+
+	while (*link) {
+		ref *next = &head_at(cx, *link)->owner;
+
+		if (extent_map(cx)[*link / EXTENT_REFS] == EXTENT_LEAVING) {
+			*link = *next;
+			lost++;
+		} else {
+			link = next;
+		}
+	}
+	return lost;
+}
+
+/* Marks up to `most` of a class, and takes their objects off its lists. */
+static uint32_t extents_leave(struct stack_cx *cx, enum pool_class class, uint32_t most)
+{
+	struct stack *st = stack_of(cx);
+	struct pool_state *p = &st->pools[class];
+	uint32_t count = 0;
+
+	for (uint64_t extent = st->bytes_used / EXTENT_BYTES; extent-- > 1 && count < most;) {
+		if (extent_map(cx)[extent] != class || !extent_is_idle(cx, class, extent))
+			continue;
+		extent_map(cx)[extent] = EXTENT_LEAVING;
+		count++;
+	}
+	if (count) {
+		p->free_count -= list_sift(cx, &p->free_first);
+		list_sift(cx, &p->trimmed_first);
+	}
+	return count;
+}
+
+/* Those that leave are empty now; neighbours go together. */
+static void extents_drop(struct stack_cx *cx, void (*drop)(void *arg, uint64_t at, uint64_t len), void *arg)
+{
+	struct stack *st = stack_of(cx);
+	uint64_t end = st->bytes_used / EXTENT_BYTES, first;
+
+	for (uint64_t extent = 1; extent < end; extent++) {
+		for (first = extent; extent < end && extent_map(cx)[extent] == EXTENT_LEAVING; extent++)
+			extent_map(cx)[extent] = EXTENT_EMPTY;
+		if (extent == first)
+			continue;
+		st->extents_empty += (uint32_t)(extent - first);
+		st->empty_hint = MIN_OF(st->empty_hint, (uint32_t)first);
+		drop(arg, first * EXTENT_BYTES, (extent - first) * EXTENT_BYTES);
+	}
+}
+
+uint32_t pool_release(struct stack_cx *cx, uint64_t spare, uint32_t keep,
+		      void (*drop)(void *arg, uint64_t at, uint64_t len), void *arg)
+{
+	struct stack *st = stack_of(cx);
+	uint32_t count = 0;
+	uint64_t bytes = 0;
+
+	for (int class = POOL_FREE + 1; class < POOL_CLASS_COUNT; class ++)
+		bytes += (uint64_t)st->pools[class].free_count * class_bytes[class];
+	if (bytes < spare)
+		return 0;
+	for (int class = POOL_FREE + 1; class < POOL_CLASS_COUNT; class ++) {
+		uint32_t free = st->pools[class].free_count,
+			 each = objects_per_extent((enum pool_class) class);
+		uint32_t kept = class == POOL_CHUNK ? keep : 0;
+
+		if (free >= each + kept)
+			count += extents_leave(cx, (enum pool_class) class, (free - kept) / each);
+	}
+	if (count)
+		extents_drop(cx, drop, arg);
+	return count;
 }
 
 uint32_t pool_live(struct stack_cx *cx, enum pool_class class)
@@ -296,10 +418,14 @@ void pool_rebuild_end(struct stack_cx *cx)
 	struct stack *st = stack_of(cx);
 
 	memset(st->pools, 0, sizeof st->pools);
+	st->extents_empty = st->empty_hint = 0;
 	for (uint64_t extent = extents_used(cx); extent-- > 0;) {
 		enum pool_class class = extent_class(cx, extent);
 		struct pool_state *p = &st->pools[class];
 
+		if (extent_map(cx)[extent] == EXTENT_LEAVING)
+			extent_map(cx)[extent] = EXTENT_EMPTY;
+		st->extents_empty += extent_map(cx)[extent] == EXTENT_EMPTY;
 		for (uint32_t i = class ? objects_per_extent(class) : 0; i-- > 0;) {
 			ref r = (ref)(extent * EXTENT_REFS) + i * class_refs(class);
 
@@ -361,17 +487,23 @@ const char *pool_verify(struct stack_cx *cx)
 {
 	const struct stack *st = stack_of(cx);
 	uint64_t extents[POOL_CLASS_COUNT] = {0};
+	uint32_t empty = 0;
 
 	if (st->bytes_used > cx->limit || st->bytes_used % EXTENT_BYTES != 0)
 		return "pool: more extents than the region has";
 	for (uint64_t i = 0; i < st->bytes_used / EXTENT_BYTES; i++) {
 		uint8_t mark = extent_map(cx)[i];
-		if (mark == EXTENT_TABLE)
+		if (mark == EXTENT_EMPTY && i < st->empty_hint)
+			return "pool: an empty extent where none is looked for";
+		empty += mark == EXTENT_EMPTY;
+		if (mark == EXTENT_TABLE || mark == EXTENT_EMPTY)
 			continue;
 		if (mark == POOL_FREE || mark >= POOL_CLASS_COUNT)
 			return "pool: an extent of no class";
 		extents[mark]++;
 	}
+	if (empty != st->extents_empty)
+		return "pool: the count of empty extents is wrong";
 	for (int class = POOL_FREE + 1; class < POOL_CLASS_COUNT; class ++) {
 		const char *broken = class_verify(cx, (enum pool_class) class, extents[class]);
 		if (broken)

@@ -304,7 +304,7 @@ void netio_leave(struct netio *n)
 {
 	struct stack_cx *cx = &n->cx;
 	struct ring_list rings;
-	bool wake_driver, look, refused;
+	bool wake_driver, kick_driver, look, refused;
 
 	/* Who published after the drive sleeps beside what it left, and the kernel's word may have gone to
 	 * another. */
@@ -315,7 +315,8 @@ void netio_leave(struct netio *n)
 		n->region.head->making = REF_NONE;
 	ring_collect(n, &rings);
 	wake_driver = n->wake_driver;
-	n->wake_driver = false;
+	kick_driver = n->kick_driver;
+	n->wake_driver = n->kick_driver = false;
 	look = keeper_look_due(n);
 	refused = n->refused;
 	n->refused = false;
@@ -325,6 +326,8 @@ void netio_leave(struct netio *n)
 		refusal_tell(n);
 	if (wake_driver)
 		driver_unpark(n);
+	if (kick_driver)
+		driver_kick(n);
 	if (__builtin_expect(look, 0))
 		keeper_look(n);
 }

@@ -8,7 +8,9 @@
  *   PARKED  nobody drove for a tick, and somebody waits: the kernel elects a waiter
  *           for each frame, so sleep on a futex until the last waiter goes;
  *   ARMED   nobody drove and nobody waits (the application computes, or sleeps):
- *           device and timer are in our loop; block without a time-out.
+ *           device and timer are in our loop; block without a time-out. The first
+ *           waiter that comes kicks us out of it: the next frame is not for us, and
+ *           what has to be tidied up comes after what the application did meanwhile.
  *
  * On the way into PARKED or ARMED it writes out what a capture has buffered and
  * gives spare memory back.
@@ -19,7 +21,7 @@
  *
  * `parked` and `waiters` are a Dekker pair: we store parked and then load
  * waiters; the last waiter decrements waiters and then loads parked (both
- * seq_cst), so one of the two sees the other.
+ * seq_cst), so one of the two sees the other. `driver_armed` and `waiters` are another.
  *
  * libev.so.4 is loaded with dlopen(RTLD_LOCAL), by the thread that starts us,
  * and gets a loop of its own: the application may use libev too. Its system
@@ -74,6 +76,7 @@ struct driver {
 };
 
 static TLS_FAST bool in_driver;
+static pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER; /* n->driver comes and goes under it */
 
 bool netio_in_driver(void)
 {
@@ -138,6 +141,7 @@ static void on_kick(EV_P_ ev_io *w, int revents)
 	(void)loop;
 	(void)revents;
 	raw_read(d->kick_fd, &count, sizeof count);
+	d->hand_over = true;
 }
 
 static void arm(struct driver *d, bool on)
@@ -145,6 +149,7 @@ static void arm(struct driver *d, bool on)
 	if (d->armed == on)
 		return;
 	d->armed = on;
+	atomic_store(&d->n->driver_armed, on);
 	if (on) {
 		/* The numbers may have moved (netio_vacate_fd) or died since the last time. */
 		ev_io_set(&d->device, d->n->dev.fd, EV_READ);
@@ -171,6 +176,18 @@ static void park(struct driver *d)
 	while (atomic_load(&h->waiters) > 0 && !atomic_load(&d->stop) && atomic_load(&h->parked))
 		RAW6(SYS_futex, &h->parked, FUTEX_WAIT, 1, NULL, NULL, 0);
 	__atomic_fetch_add(&n->count.helper_wakeups, 1, __ATOMIC_RELAXED);
+}
+
+void driver_kick(struct netio *n)
+{
+	uint64_t one = 1;
+
+	/* Somebody else kicks it, or it begins or ends. */
+	if (pthread_mutex_trylock(&starting))
+		return;
+	if (n->driver)
+		raw_write(n->driver->kick_fd, &one, sizeof one);
+	pthread_mutex_unlock(&starting);
 }
 
 void driver_unpark(struct netio *n)
@@ -232,14 +249,14 @@ static void *driver_main(void *arg)
 		} else {	 /* ARMED */
 			arm(d, true);
 			d->hand_over = false;
-			while (!d->hand_over && !atomic_load(&d->stop)) {
+			/* Who came before he could see us armed did not kick. */
+			while (!d->hand_over && !atomic_load(&d->stop) &&
+			       !atomic_load(&n->region.head->waiters)) {
 				tidy(n);
 				d->ev.ev_run(d->loop, EVRUN_ONCE);
 			}
-			if (d->hand_over) {
-				arm(d, false);
-				tick(d);
-			}
+			arm(d, false);
+			tick(d);
 		}
 	}
 	d->ev.ev_loop_destroy(d->loop);
@@ -330,8 +347,6 @@ static int line_open(struct netio *n, struct driver *d)
 	return err;
 }
 
-static pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
-
 int netio_start_driver(struct netio *n)
 {
 	struct driver *d;
@@ -399,6 +414,7 @@ void driver_stop(struct netio *n)
 	raw_write(d->kick_fd, &one, sizeof one);
 	driver_unpark(n);
 	pthread_join(d->thread, NULL);
+	atomic_store(&n->driver_armed, false);
 	fds_drop(&d->kick_fd);
 	fds_drop(&d->line_fd);
 	pages_free(d, sizeof *d);
@@ -442,6 +458,7 @@ void driver_forget(struct netio *n)
 	pthread_mutex_init(&starting, NULL);
 	n->driver = NULL;
 	n->driver_wanted = false;
+	atomic_store(&n->driver_armed, false);
 	if (d) {
 		fds_drop(&d->kick_fd);
 		fds_drop(&d->line_fd);

@@ -169,6 +169,8 @@ struct netio {
 	ref recheck[RECHECKS_MAX];
 	uint32_t recheck_count;
 	bool wake_driver; /* the last waiter went and the driver is parked */
+	bool kick_driver; /* the first waiter came and our driver is armed */
+	_Atomic bool driver_armed;
 
 	/* waitsets of this process */
 	struct waitset *slots;
@@ -442,6 +444,8 @@ void network_join(struct netio *n);
 bool netio_in_driver(void); /* the calling thread is a driver thread */
 void driver_stop(struct netio *n);
 void driver_unpark(struct netio *n);
+/* Out of ARMED. */
+void driver_kick(struct netio *n);
 void driver_forget(struct netio *n);
 /* There is a new life line. */
 void driver_watch_line(struct netio *n);

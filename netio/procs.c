@@ -239,8 +239,12 @@ static void waiters_add(struct netio *n, int by)
 {
 	struct region_head *h = n->region.head;
 
-	if (by && atomic_fetch_add(&h->waiters, by) + by <= 0 && by < 0 && atomic_load(&h->parked))
+	int before = by ? atomic_fetch_add(&h->waiters, by) : 0;
+
+	if (by < 0 && before + by <= 0 && atomic_load(&h->parked))
 		n->wake_driver = true;
+	if (by > 0 && before <= 0 && atomic_load(&n->driver_armed))
+		n->kick_driver = true;
 }
 
 void proc_waiters_add(struct netio *n, struct stack_cx *cx, ref hold, int by)
@@ -530,7 +534,7 @@ int netio_child_after_fork(struct netio *n)
 	fds_after_fork();
 	n->forking.locked = false;
 	n->ring_count = n->recheck_count = 0;
-	n->wake_driver = false;
+	n->wake_driver = n->kick_driver = false;
 	memset(&n->count, 0, sizeof n->count);
 	driver_forget(n);
 	if (n->keeper_fd >= 0)

@@ -50,7 +50,7 @@ static void catch_up(struct netio *n)
 	ring_collect(n, &rings);
 	ring_all(n, &rings);
 	driver_unpark(n);
-	n->wake_driver = false;
+	n->wake_driver = n->kick_driver = false;
 	n->left = true; /* it may have been elected, too */
 }
 

@@ -121,17 +121,30 @@ int region_grow(struct region *r, uint64_t bytes)
 
 #define TRIM_KEEP  256u /* chunks of 16 KiB: 4 MiB stay at hand */
 #define TRIM_BATCH 32	/* for one hold of the lock */
+#define TRIM_SPARE (2u << 20)
+
+static void hole_punch(void *arg, uint64_t at, uint64_t len)
+{
+	const struct netio *n = arg;
+
+	RAW4(SYS_fallocate, n->region.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, REGION_HEAD_BYTES + at,
+	     len);
+}
 
 void region_trim(struct netio *n)
 {
 	uint64_t at, len;
 	int taken = TRIM_BATCH;
 
-	while (taken == TRIM_BATCH && !n->region.commit) {
+	if (n->region.commit)
+		return;
+	lock_acquire(n);
+	pool_release(&n->cx, TRIM_SPARE, TRIM_KEEP, hole_punch, n);
+	lock_release(n);
+	while (taken == TRIM_BATCH) {
 		lock_acquire(n);
 		for (taken = 0; taken < TRIM_BATCH && pool_trim(&n->cx, TRIM_KEEP, &at, &len); taken++)
-			RAW4(SYS_fallocate, n->region.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			     REGION_HEAD_BYTES + at, len);
+			hole_punch(n, at, len);
 		lock_release(n);
 	}
 }

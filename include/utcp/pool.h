@@ -60,6 +60,14 @@ uint32_t pool_live(struct stack_cx *cx, enum pool_class class);
 bool pool_trim(struct stack_cx *cx, uint32_t keep, uint64_t *at, uint64_t *len);
 
 /*
+ * The same for whole extents without a live object, once all free objects together have `spare` bytes; of
+ * data chunks `keep` free ones stay. It walks all free lists: a millisecond for each 10,000 connections that
+ * have gone. How many extents; drop() gets their bytes.
+ */
+uint32_t pool_release(struct stack_cx *cx, uint64_t spare, uint32_t keep,
+		      void (*drop)(void *arg, uint64_t at, uint64_t len), void *arg);
+
+/*
  * `count` contiguous extents of 64 KiB for a table (hash buckets); never given
  * back singly. Zeroed. REF_NONE: no memory.
  */

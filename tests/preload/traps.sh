@@ -146,10 +146,16 @@ all_switches() { # PID...
 c_t19_idle_many() {
 	without_runtime
 	build idle_many
-	local pid pids keeper before
-	# Addresses that the kernel need not ask for again.
+	# An address that the kernel need not ask for again.
 	export UTCP_MAC=02:00:0a:4d:00:02
 	ip neigh replace "$STACK" lladdr "$UTCP_MAC" dev utcp0 nud permanent
+	(idle_many)
+	local status=$?
+	ip neigh del "$STACK" dev utcp0
+	return $status
+}
+idle_many() {
+	local pid pids keeper before
 	LD_PRELOAD="$RUNTIME$LIB" ./idle_many "${IDLE_CONNECTIONS:-100}" >out &
 	pid=$!
 	wait_until 200 "four processes" awk 'END { exit NR != 4 }' out || fail "$(cat out)"

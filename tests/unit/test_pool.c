@@ -206,7 +206,104 @@ static void test_trim(void)
 	testcx_close(&t);
 }
 
+struct dropped {
+	uint64_t bytes, calls;
+	struct stack_cx *cx;
+};
+
+/* Whatever a hole reads as. */
+static void drop(void *arg, uint64_t at, uint64_t len)
+{
+	struct dropped *d = arg;
+
+	CHECK_EQ(at % EXTENT_BYTES, 0);
+	CHECK(len && len % EXTENT_BYTES == 0);
+	CHECK_LE(at + len, stack_of(d->cx)->bytes_used);
+	memset(d->cx->base + at, 0xee, len);
+	d->bytes += len;
+	d->calls++;
+}
+
+/* A crowd comes and goes: the extents without a survivor leave their class, and serve any other. */
+static void test_release(void)
+{
+	enum { CROWD = 600, SURVIVOR = 300 };
+	ref tcb[CROWD], small[CROWD], keeps = REF_NONE;
+	struct dropped d = {.cx = &t.cx};
+
+	testcx_config(&t);
+	CHECK_FATAL(testcx_open(&t) == 0);
+	uint64_t before = stack_of(&t.cx)->bytes_used;
+	for (int i = 0; i < CROWD; i++) {
+		tcb[i] = pool_alloc(&t.cx, POOL_TCB, REF_NONE);
+		small[i] = pool_alloc(&t.cx, POOL_CHUNK, REF_NONE);
+		CHECK_FATAL(tcb[i] && small[i]);
+	}
+	uint64_t used = stack_of(&t.cx)->bytes_used;
+	CHECK_EQ(pool_release(&t.cx, 1, 0, drop, &d), 0); /* all live */
+	for (int i = 0; i < CROWD; i++) {
+		if (i == SURVIVOR)
+			keeps = tcb[i];
+		else
+			pool_free(&t.cx, POOL_TCB, tcb[i]);
+		pool_free(&t.cx, POOL_CHUNK, small[i]);
+	}
+	CHECK_EQ(pool_release(&t.cx, 1ull << 30, 0, drop, &d), 0); /* not worth it */
+	CHECK_EQ(d.calls, 0);
+	uint32_t count = pool_release(&t.cx, 1, 8, drop, &d);
+	/* all but the survivor's extent, the one being carved, and two with the eight chunks that stay */
+	CHECK_GE(count, (used - before) / EXTENT_BYTES - 6);
+	CHECK_LE(count, (used - before) / EXTENT_BYTES - 3);
+	CHECK_EQ(d.bytes, (uint64_t)count * EXTENT_BYTES);
+	CHECK_LE(d.calls, count);
+	CHECK(pool_verify(&t.cx) == NULL);
+	CHECK(pool_valid(&t.cx, POOL_TCB, keeps));
+	CHECK(!pool_valid(&t.cx, POOL_TCB, tcb[0]));
+	CHECK_GE(stack_of(&t.cx)->pools[POOL_CHUNK].free_count, 8);
+	/* the next crowd, of other classes, finds room in them */
+	for (int i = 0; i < 2000; i++) {
+		ref r = pool_alloc(&t.cx, i % 2 ? POOL_WATCH : POOL_SACKBOARD, REF_NONE);
+		CHECK_FATAL(r);
+		CHECK(((struct pool_head *)pool_at(&t.cx, r))->mark == 0);
+	}
+	CHECK_EQ(stack_of(&t.cx)->bytes_used, used);
+	CHECK(pool_verify(&t.cx) == NULL);
+	testcx_close(&t);
+}
+
+/* A process died between the marks and the lists: the rebuild finds the extents empty. */
+static void test_release_torn(void)
+{
+	ref tcb[200];
+	struct dropped d = {.cx = &t.cx};
+
+	testcx_config(&t);
+	CHECK_FATAL(testcx_open(&t) == 0);
+	for (int i = 0; i < 200; i++)
+		tcb[i] = pool_alloc(&t.cx, POOL_TCB, REF_NONE);
+	for (int i = 0; i < 200; i++)
+		pool_free(&t.cx, POOL_TCB, tcb[i]);
+	struct stack *st = stack_of(&t.cx);
+	uint8_t *map = pool_at(&t.cx, st->extent_map);
+	for (uint64_t e = 1; e < st->bytes_used / EXTENT_BYTES; e++)
+		if (map[e] == POOL_TCB && e != st->pools[POOL_TCB].fresh / (EXTENT_BYTES / REF_GRAIN))
+			map[e] = EXTENT_LEAVING;
+	CHECK(pool_rebuild_begin(&t.cx));
+	pool_rebuild_end(&t.cx);
+	CHECK(pool_verify(&t.cx) == NULL);
+	CHECK_GE(st->extents_empty, 2);
+	uint64_t used = st->bytes_used;
+	for (int i = 0; i < 200; i++)
+		CHECK(pool_alloc(&t.cx, POOL_TCB, REF_NONE) != REF_NONE);
+	CHECK_EQ(st->bytes_used, used);
+	CHECK_EQ(pool_release(&t.cx, 1, 0, drop, &d), 0);
+	CHECK(pool_verify(&t.cx) == NULL);
+	testcx_close(&t);
+}
+
 CHECK_MAIN("pool", {"allocate, free, allocate again", test_alloc_free}, {"objects are zeroed", test_zeroed},
 	   {"only live objects are valid", test_valid}, {"every live object, in address order", test_next},
 	   {"growth that is refused", test_refused_growth}, {"the extent map grows", test_map_growth},
-	   {"20000 random operations", test_random}, {"spare chunks are offered once", test_trim})
+	   {"20000 random operations", test_random}, {"spare chunks are offered once", test_trim},
+	   {"extents without a live object leave their class and serve any other", test_release},
+	   {"a release that was torn is finished by the rebuild", test_release_torn})
