@@ -49,7 +49,7 @@ c_nginx_upgrade() {
 	ours /usr/sbin/nginx -c "$WORK/upgrade.conf" || fail "nginx: status $?"
 	wait_until 50 "the master's number" test -s "$WORK/nginx/80.pid" || fail "no master"
 	wait_until 50 "the first answer" curl -sS -o got "http://$STACK/small" || fail "it does not answer"
-	local old new i
+	local old new
 	old=$(cat "$WORK/nginx/80.pid")
 	(
 		while [ ! -e stop ]; do
@@ -57,7 +57,7 @@ c_nginx_upgrade() {
 		done
 	) &
 	CLIENT=$!
-	for i in 1 2; do
+	for _ in 1 2; do
 		kill -USR2 "$old"
 		wait_until 50 "the new master" test -s "$WORK/nginx/80.pid.oldbin" || fail "no upgrade: $(cat "$WORK/nginx/error.log")"
 		wait_until 50 "the new master's number" test -s "$WORK/nginx/80.pid" || fail "no new master"
@@ -91,7 +91,16 @@ c_socket_activation() {
 		        c.sendall(b)
 		    c.close()
 	END
-	serve 7021 systemd-socket-activate -l 0.0.0.0:7021 /usr/bin/python3 activated.py
+	cat >activates.py <<-'END'
+		import os, select, socket
+		l = socket.create_server(("0.0.0.0", 7021))
+		select.select([l], [], [])
+		if l.fileno() != 3:
+		    os.dup2(l.fileno(), 3)
+		os.set_inheritable(3, True)
+		os.execve("/usr/bin/python3", ["python3", "activated.py"], {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())})
+	END
+	serve 7021 /usr/bin/python3 activates.py
 	exchanges 7021 3
 	wait "$SERVER" || fail "status $?"
 	echo "a process for each connection"
@@ -100,26 +109,6 @@ c_socket_activation() {
 	server_end ""
 	spy_stop || fail "kernel sockets"
 	keepers_gone
-}
-
-c_git_daemon() {
-	git init -q -b main source && cp www/two source/ && git -C source add two &&
-		git -C source -c user.name=t -c user.email=t@t commit -q -m one || fail "git: status $?"
-	spy_start ""
-	serve 9418 git daemon --reuseaddr --export-all --base-path="$WORK" --listen=0.0.0.0 "$WORK/source"
-	timeout 60 git clone -q "git://$STACK/source" cloned || fail "git clone: status $?"
-	cmp cloned/two www/two || fail "the bytes differ"
-	echo "ours is the client of the kernel's"
-	server_end ""
-	keepers_gone
-	spy_start ""
-	git daemon --reuseaddr --export-all --base-path="$WORK" --listen="$KERNEL" "$WORK/source" &
-	local daemon=$!
-	wait_port 9418
-	ours git clone -q "git://$KERNEL/source" again || fail "git clone: status $?"
-	cmp again/two www/two || fail "the bytes differ"
-	end_process "$daemon"
-	spy_stop || fail "kernel sockets"
 }
 
 # A server that accepts, and workers that it never forked, who get the connections in messages.
@@ -238,41 +227,4 @@ c_python_stranger() {
 	wait "$SERVER" || fail "status $?"
 	spy_stop || fail "kernel sockets"
 	keepers_gone
-}
-
-# The primary accepts and hands each connection to a worker; then the workers share its listener instead.
-c_node_cluster() {
-	command -v node >/dev/null || { echo "no node here"; return 0; }
-	cat >cluster.js <<-'END'
-		const cluster = require('cluster'), http = require('http'), fs = require('fs');
-		if (process.env.POLICY === 'none') cluster.schedulingPolicy = cluster.SCHED_NONE;
-		if (cluster.isMaster) {
-		  for (let i = 0; i < 2; i++) cluster.fork();
-		  process.on('SIGTERM', () => { for (const id in cluster.workers) cluster.workers[id].kill(); process.exit(0); });
-		} else {
-		  http.createServer((q, a) => {
-		    if (q.url === '/pid') a.end(String(process.pid));
-		    else fs.createReadStream('www' + q.url).pipe(a);
-		  }).listen(+process.env.PORT, '0.0.0.0');
-		}
-	END
-	local policy workers pids i
-	for policy in rr none; do
-		spy_start node
-		POLICY=$policy PORT=7040 serve 7040 node cluster.js
-		wait_until 50 "an answer" curl -sS -o got "http://$STACK:7040/small" || fail "$policy: no answer"
-		workers=$(for i in {1..8}; do timeout 10 curl -sS "http://$STACK:7040/pid"; echo; done | sort -u | wc -l)
-		[ "$policy" = none ] || [ "$workers" = 2 ] || fail "$workers workers answer"
-		echo "$policy: $workers workers"
-		pids=()
-		for i in {1..6}; do
-			timeout 20 curl -sS -o "got.$i" "http://$STACK:7040/two" &
-			pids+=($!)
-		done
-		for i in "${pids[@]}"; do wait "$i" || fail "$policy: curl: status $?"; done
-		for i in {1..6}; do cmp "got.$i" www/two || fail "$policy: the bytes differ"; done
-		server_end ""
-		spy_stop || fail "kernel sockets"
-		keepers_gone
-	done
 }

@@ -55,7 +55,6 @@ cases() {
 		spawn_inherits 30 tap packet
 		nginx_upgrade 60 tap packet
 		socket_activation 30 tap packet
-		git_daemon 60 tap
 		pump_server 60 tap packet
 		pump_roads 60 tap packet
 		pump_secure 60 tap packet
@@ -69,7 +68,6 @@ cases() {
 		python_send_fds 30 tap packet
 		python_multiprocessing 60 tap
 		python_stranger 30 tap
-		node_cluster 60 tap
 	EOF
 }
 
