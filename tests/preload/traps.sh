@@ -9,7 +9,7 @@
 #   11 tags like the application's   f: ep_members (tags)                   26 socket call details   f: both_connect both_life
 #   12 epoll semantics               f: ep_*                                27 all numbers           f: trap_numbers
 #   13 epoll fairness                f: ep_fair                             28 UTCP_REQUIRE          t28_require
-#   14 EINTR, SA_RESTART, time-outs  f: both_signal sig_restart             29 start-up              t29_load t29_kernel_only
+#   14 EINTR, SA_RESTART, time-outs  f: block_signals both_signal           29 start-up              t29_load t29_kernel_only
 #   15 handlers that do I/O          f: sig_handler_io sig_longjmp          31 the elected waiter    f: elected trap_hog
 #   16 cancellation                  f: cancel                              32 stale deadline        t32_deadline
 #   18 close() under a call, reuse   f: trap_reuse both_life                33 siglongjmp            t33_longjmp; f: sig_longjmp
