@@ -630,6 +630,11 @@ static void slots_relink(struct netio *n, struct stack_cx *cx)
 	for (ref r = pool_next(cx, POOL_PROC, REF_NONE); r; r = pool_next(cx, POOL_PROC, r)) {
 		struct proc *p = proc_at(cx, r);
 
+		if (r == h->passages) { /* no process: in no list */
+			p->holds = REF_NONE;
+			p->waiters = 0;
+			continue;
+		}
 		if (!p->whole) { /* not quite made, or as good as freed: it has no holds */
 			pool_free(cx, POOL_PROC, r);
 			continue;
@@ -758,7 +763,10 @@ const char *procs_verify(struct netio *n, struct stack_cx *cx)
 	const struct region_head *h = n->region.head;
 	uint32_t seen = 0, holds = 0, held = 0, drivers = 0;
 	uint64_t waiters = 0;
+	const char *passages = h->passages ? proc_verify(cx, h->passages, &holds) : NULL;
 
+	if (passages)
+		return passages;
 	for (ref r = h->procs; r; r = proc_at(cx, r)->next) {
 		if (!pool_valid(cx, POOL_PROC, r) || ++seen > pool_live(cx, POOL_PROC))
 			return "procs: the list of processes leads to a dead one, or loops";
@@ -768,8 +776,8 @@ const char *procs_verify(struct netio *n, struct stack_cx *cx)
 		waiters += proc_at(cx, r)->waiters;
 		drivers += proc_at(cx, r)->driver;
 	}
-	if (seen != h->proc_count || seen != pool_live(cx, POOL_PROC) || drivers != h->drivers ||
-	    waiters != (uint64_t)atomic_load(&h->waiters))
+	if (seen != h->proc_count || seen + (h->passages != REF_NONE) != pool_live(cx, POOL_PROC) ||
+	    drivers != h->drivers || waiters != (uint64_t)atomic_load(&h->waiters))
 		return "procs: the counts of processes, drivers or sleepers are wrong";
 	for (ref r = pool_next(cx, POOL_DESCRIPTION, REF_NONE); r; r = pool_next(cx, POOL_DESCRIPTION, r))
 		held += *holders_of(cx, r);

@@ -241,7 +241,7 @@ static void nothing_missing(struct stack_cx *cx)
 		const struct shared_object *d = pool_at(cx, p.mine[i].description);
 		ref w = watch_find(cx, p.set, i);
 
-		CHECK(pool_valid(cx, POOL_DESCRIPTION, p.mine[i].description) && d->holders == 1);
+		CHECK(pool_valid(cx, POOL_DESCRIPTION, p.mine[i].description) && d->holders == (i ? 1 : 2));
 		CHECK_EQ(d->sock, p.mine[i].sock);
 		CHECK(pool_valid(cx, POOL_TCB, p.mine[i].sock));
 		CHECK(w && watch_socket(cx, w) == p.mine[i].sock);
@@ -360,6 +360,9 @@ static void set_up(void)
 		CHECK_NE(watch_add(cx, p.set, p.mine[i].sock, SOCK_IN | (i % 3 ? 0 : EPOLLEXCLUSIVE), i, i),
 			 REF_NONE);
 	}
+	/* One is on its way to another process as well: its hold is no process's. */
+	p.n->region.head->passages = pool_alloc(cx, POOL_PROC, REF_NONE);
+	CHECK_NE(hold_new(cx, p.n->region.head->passages, p.mine[0].description), REF_NONE);
 	waitset_publish(p.ws, cx);
 	p.processes = p.n->region.head->proc_count;
 	for (int class = 1; class < POOL_CLASS_COUNT; class ++)
