@@ -51,14 +51,18 @@ static void write_quietly(int fd, const char *p, size_t len)
 {
 	uint64_t set = 1ull << (SIGXFSZ - 1), old = 0, pending = 0;
 	struct timespec zero = {0, 0};
+	size_t done = 0;
 	long w = 0;
 
 	sys.syscall(SYS_rt_sigprocmask, SIG_BLOCK, &set, &old, sizeof set);
 	sys.syscall(SYS_rt_sigpending, &pending, sizeof pending);
-	for (size_t done = 0; done<len; done += w> 0 ? (size_t)w : 0) {
+	while (done < len) {
 		w = sys.syscall(SYS_write, fd, p + done, len - done);
-		if (w <= 0 && errno != EINTR)
+		if (w < 0 && errno == EINTR)
+			continue;
+		if (w <= 0)
 			break;
+		done += (size_t)w;
 	}
 	if (w < 0 && errno == EFBIG && !(pending & set))
 		sys.syscall(SYS_rt_sigtimedwait, &set, NULL, &zero, sizeof set);
