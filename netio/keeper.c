@@ -38,6 +38,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -51,6 +52,7 @@
 #define LINES_MAX     65536u
 #define STRANGERS_MAX 256 /* lines that have not said yet whose they are */
 #define EVENTS	      16
+#define NUMBERS_MAX   262144u
 #define SIGSET_BYTES  8 /* of the kernel's sigset_t */
 #define MISSING_NS    (500 * NS_PER_MS)
 #define HASTY_NS      NS_PER_S
@@ -662,6 +664,17 @@ static void be_born(struct keeper *k)
 	driver_unpark(k->n);
 }
 
+/* A line for each process, a pair for each pump: whoever started us may have had a low limit. */
+static void numbers_raise(void)
+{
+	struct rlimit files;
+
+	if (RAW4(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &files))
+		return;
+	files.rlim_cur = MIN_OF(files.rlim_max, (rlim_t)NUMBERS_MAX);
+	RAW4(SYS_prlimit64, 0, RLIMIT_NOFILE, &files, NULL);
+}
+
 static bool begin(struct keeper *k, int control)
 {
 	struct attach_message m;
@@ -679,6 +692,7 @@ static bool begin(struct keeper *k, int control)
 	k->epfd = (int)RAW1(SYS_epoll_create1, EPOLL_CLOEXEC);
 	if (!k->lines || k->epfd < 0)
 		return false;
+	numbers_raise();
 	pumps_recover(k->n);
 	be_born(k);
 	line_open(k, control, m.proc, true);

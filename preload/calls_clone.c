@@ -29,7 +29,7 @@ struct origin {
 	int *tid;
 	struct robust_list_head *robust;
 	size_t robust_bytes;
-	bool known, files;
+	bool known, files, moves; /* moves: to a new network namespace */
 	int (*f)(void *arg);
 	void *arg;
 };
@@ -37,6 +37,7 @@ struct origin {
 static void clone_before(struct origin *o, uint64_t flags)
 {
 	o->files = flags & CLONE_FILES;
+	o->moves = flags & CLONE_NEWNET;
 	o->known = !RAW2(SYS_prctl, PR_GET_TID_ADDRESS, &o->tid) && o->tid &&
 		   *o->tid == RAW1(SYS_gettid, 0) &&
 		   !RAW3(SYS_get_robust_list, 0, &o->robust, &o->robust_bytes) && o->robust;
@@ -45,6 +46,8 @@ static void clone_before(struct origin *o, uint64_t flags)
 
 static void clone_child(const struct origin *o)
 {
+	if (o->moves)
+		netio_network_moved();
 	if (o->files) {
 		process_child_of_strangers();
 		return;
@@ -107,6 +110,8 @@ bool clone_by_syscall(long nr, const long *a, long *r)
 {
 	struct clone_args args;
 
+	if (atomic_load(&process.sealed))
+		return false;
 	switch (nr) {
 #ifdef SYS_fork
 	case SYS_fork:

@@ -126,6 +126,10 @@ static void work(int fd, int e)
 	if (!pid)
 		leave((int)send(fd, bytes, 3, 0));
 	SAY("its child: %d", ended(pid));
+	pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+	if (!pid)
+		leave((int)send(fd, bytes, 4, 0));
+	SAY("a child by the system call: %d", ended(pid));
 	SAY("a new socket, not connected");
 	SHOW(close(s = socket(AF_INET, SOCK_DGRAM, 0)) + 0 * s);
 	SHOW(shutdown(fd, SHUT_WR));
@@ -162,7 +166,7 @@ static void filtered(int by_syscall, int limited)
 	answer[0] = peer("send 1000");
 	answer[1] = peer("recv 5");
 	answer[2] = peer("send 60000");
-	answer[3] = peer("recv 3");
+	answer[3] = peer("recv 7");
 	answer[4] = peer("recv 1");
 	answer[5] = peer("shutdown");
 	SAY("it ended with %d", ended(pid));
