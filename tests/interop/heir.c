@@ -7,11 +7,11 @@
  *   source BYTES    write so many zero bytes, then exit
  *   rude            write "hello", read one byte, exit: what came beside it is unread
  *   lazy FILE       read one byte; when FILE exists, note in it how many more are here, and do as sink
- *   outcome FILE    read to the end or an error; which one goes to FILE, as "end COUNT" or "errno COUNT"
- *   writer FILE     write until that fails; the errno goes to FILE
- *   accept N FILE   descriptor 0 is a listener: serve so many, each as cat; close it; note what the last
- * client's address was in FILE; end when FILE.end exists kind FILE       the socket's domain, O_NONBLOCK and
- * SO_RCVTIMEO in seconds go to FILE
+ *   outcome FILE    read to the end or an error; which one goes to FILE, as "end COUNT" or "errno COUNT";
+ * after an end, shutdown(), and read once more: what that gives goes there, too writer FILE     write until
+ * that fails; the errno goes to FILE accept N FILE   descriptor 0 is a listener: serve so many, each as cat;
+ * close it; note what the last client's address was in FILE; end when FILE.end exists kind FILE       the
+ * socket's domain, O_NONBLOCK and SO_RCVTIMEO in seconds go to FILE
  */
 #define _GNU_SOURCE 1 /* strerrorname_np() */
 
@@ -132,6 +132,12 @@ static int outcome(const char *path)
 	long long total = read_all(&err);
 
 	snprintf(text, sizeof text, "%s %lld", err ? strerrorname_np(err) : "end", total);
+	if (!err) {
+		shutdown(1, SHUT_WR);
+		usleep(300000);
+		if (read_all(&err) || err)
+			strcat(text, ", then more");
+	}
 	say(path, text);
 	return 0;
 }
