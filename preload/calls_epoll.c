@@ -3,9 +3,9 @@
  * epoll.c can keep a shadow of one once a stack socket joins it.
  */
 #include <pthread.h>
-#include <sys/single_threaded.h>
 
 #include "preload/calls.h"
+#include "preload/epoll.h"
 #include "preload/number.h"
 #include "preload/process.h"
 
@@ -135,13 +135,23 @@ OUT_OF_LINE int epoll_wait_known(int epfd, struct epoll_event *ev, int max, int 
  */
 int epoll_wait(int epfd, struct epoll_event *ev, int max, int timeout)
 {
+	_Atomic uint32_t *plain = &epoll_plain_waiters[(unsigned int)epfd % EPOLL_BUCKETS];
 	int n;
 
-	if (!UNCONCERNED(epoll_wait) || !__libc_single_threaded || !epoll_plain_begin(epfd))
+	if (!__libc_single_threaded || !UNCONCERNED(epoll_wait))
 		return epoll_wait_known(epfd, ev, max, timeout);
-	n = KNOWN(epoll_wait)(epfd, ev, max, timeout);
-	n = epoll_plain_end(epfd, ev, n);
-	return LIKELY(n != EPOLL_PLAIN_AGAIN) ? n : epoll_wait_known(epfd, ev, max, timeout);
+	epoll_plain_count(plain, 1);
+	/* A handler may have made the stack since we looked, or makes it while we wait. */
+	n = UNCONCERNED(epoll_wait) ? KNOWN(epoll_wait)(epfd, ev, max, timeout) : EPOLL_PLAIN_AGAIN;
+	if (UNCONCERNED(epoll_wait)) {
+		epoll_plain_count(plain, -1);
+		return n;
+	}
+	if (n == EPOLL_PLAIN_AGAIN)
+		epoll_plain_count(plain, -1);
+	else
+		n = epoll_plain_end(epfd, ev, n);
+	return n == EPOLL_PLAIN_AGAIN ? epoll_wait_known(epfd, ev, max, timeout) : n;
 }
 
 int epoll_pwait2(int epfd, struct epoll_event *ev, int max, const struct timespec *ts, const sigset_t *mask)

@@ -7,6 +7,8 @@
 #ifndef PRELOAD_EPOLL_H
 #define PRELOAD_EPOLL_H
 
+#include <sys/single_threaded.h>
+
 #include "preload/wait.h"
 
 #define EPOLL_BUCKETS 256u
@@ -59,7 +61,18 @@ extern _Atomic uint32_t epoll_joined; /* sets with a W(E) */
 extern atomic_bool epoll_any_exposed;
 /* Threads inside libc's epoll_wait(), or polling the set, per hash of the number: whom a set's first stack
  * member must find. */
-extern _Atomic uint32_t epoll_plain_waiters[EPOLL_BUCKETS];
+extern UTCP_OURS _Atomic uint32_t epoll_plain_waiters[EPOLL_BUCKETS];
+/* In a process of one thread only a signal handler can look at the number meanwhile, and leaves it as it was.
+ */
+static inline void epoll_plain_count(_Atomic uint32_t *plain, int by)
+{
+	if (__libc_single_threaded)
+		atomic_store_explicit(plain, atomic_load_explicit(plain, memory_order_relaxed) + (uint32_t)by,
+				      memory_order_relaxed);
+	else
+		atomic_fetch_add(plain, (uint32_t)by);
+	atomic_signal_fence(memory_order_seq_cst);
+}
 /* Sleepers in libc's poll() over more sets than they could count one by one. */
 extern _Atomic uint32_t epoll_plain_pollers;
 extern UTCP_OURS atomic_bool epoll_any; /* a set was ever made */

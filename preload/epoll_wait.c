@@ -6,8 +6,6 @@
  */
 #include <pthread.h>
 
-#include <sys/single_threaded.h>
-
 #include "preload/epoll.h"
 
 #define TAKE_INLINE 32
@@ -110,27 +108,15 @@ static int kernel_events(struct call *c, int at)
 	return kept - at;
 }
 
-/* In a process of one thread only a signal handler can look at the number meanwhile, and leaves it as it was.
- */
-static void plain_count(_Atomic uint32_t *plain, int by)
-{
-	if (__libc_single_threaded)
-		atomic_store_explicit(plain, atomic_load_explicit(plain, memory_order_relaxed) + (uint32_t)by,
-				      memory_order_relaxed);
-	else
-		atomic_fetch_add(plain, (uint32_t)by);
-	atomic_signal_fence(memory_order_seq_cst);
-}
-
 bool epoll_plain_begin(int epfd)
 {
 	_Atomic uint32_t *plain = &epoll_plain_waiters[(unsigned int)epfd % EPOLL_BUCKETS];
 
 	/* The other half of the pair is set_join(): it counts the set, then looks here. */
-	plain_count(plain, 1);
+	epoll_plain_count(plain, 1);
 	if (!epoll_has_shadow(epfd))
 		return true;
-	plain_count(plain, -1);
+	epoll_plain_count(plain, -1);
 	return false;
 }
 
@@ -139,7 +125,7 @@ int epoll_plain_end(int epfd, struct epoll_event *ev, int n)
 	struct set *s;
 	int kept = 0;
 
-	plain_count(&epoll_plain_waiters[(unsigned int)epfd % EPOLL_BUCKETS], -1);
+	epoll_plain_count(&epoll_plain_waiters[(unsigned int)epfd % EPOLL_BUCKETS], -1);
 	if (n <= 0 || !atomic_load_explicit(&epoll_any_exposed, memory_order_relaxed))
 		return n;
 	sets_lock();

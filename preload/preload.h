@@ -364,7 +364,8 @@ struct config {
 /* Read file, then environment (precedence: option = variable > file > default). 0, or -EINVAL with one line
  * in why. No libc calls that we interpose. */
 int config_load(struct config *c, char *why, size_t why_len);
-/* Is there a variable UTCP_* that is no setting? A line about the first. (UTCP_TEST_* are the test suite's.) */
+/* Is there a variable UTCP_* that is no setting? A line about the first. (UTCP_TEST_* are the test suite's.)
+ */
 bool config_unknown(char *why, size_t why_len);
 int config_parse_rules(struct config *c, const char *text, char *why, size_t why_len);
 /* The stack's address and network: 10.77.0.2/24 unless set. */
