@@ -32,8 +32,11 @@
  * happened: the gate, a descriptor that exec() closes, is hung up then. If exec()
  * fails a word over the gate takes the pump back, and no byte is lost.
  *
- * Other processes may go on with the connection beside the heir: each byte goes to
- * one of them. What lies in the pair is the heir's, though it has not read it.
+ * Other processes may go on with the connection beside the heir, or after it (sshd's
+ * monitor, when its child has the user's name): each byte goes to one of them. So
+ * while others have a part in it only one small piece at a time lies in the pair, on
+ * loan: the connection has it, too, until the heir has read it, and keeps it if the
+ * heir ends before. Of a piece that was read in part nothing is taken back.
  *
  * The keeper sleeps as any thread of the stack does: in a wait set, which exists
  * while there are pumps. The events of pairs are edge-triggered: each one only says
@@ -42,7 +45,9 @@
  * Place in the flow: preload/pump.c -> netio_pump() -> keeper.c -> here.
  */
 #include <limits.h>
+#include <linux/sockios.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -51,6 +56,7 @@
 
 #define PUMPS_MAX     32768u
 #define PIECE_BYTES   65536u
+#define LOAN_BYTES    4096u
 #define PIECES_A_TURN 4		/* then the others' turn */
 #define TO_HEIR_BYTES 65536	/* SO_SNDBUF: what is taken off the connection before the heir reads it */
 #define FROM_HEIR_MAX (1 << 20) /* asked for; the kernel's limit decides (net.core.wmem_max) */
@@ -152,6 +158,7 @@ struct pump {
 	int gate;	  /* -1: at work */
 	uint32_t seen;	  /* RDHUP, HUP, ERR of the pair */
 	uint32_t serial;
+	uint32_t lent; /* bytes in the pair that the connection still has */
 	uint32_t next; /* of the list of those with something to do */
 	bool listed;
 	bool tcp;	/* `fd` is a TCP socket: no byte stays in its queue */
@@ -505,26 +512,60 @@ static void gate_event(struct pump *p)
 
 /* ------------------------------------------------------------ moving */
 
+/* Is the pair's queue empty because the heir has read it? Its close() empties it, too, and says so first. */
+static bool loan_is_read(struct pump *p)
+{
+	struct pollfd pfd = {.fd = p->fd};
+	struct timespec zero = {0, 0};
+	int queued = 0;
+
+	if (raw_ioctl(p->fd, SIOCOUTQ, &queued) || queued)
+		return false;
+	RAW6(SYS_ppoll, &pfd, 1, &zero, NULL, 0, 0);
+	if (pfd.revents & (POLLHUP | POLLERR))
+		p->seen |= EPOLLHUP;
+	p->unread = p->unread || pfd.revents & POLLERR;
+	return true;
+}
+
+static void taken(struct stack_cx *cx, ref s, size_t bytes)
+{
+	struct iovec iov = {NULL, bytes};
+
+	if (s && bytes)
+		sock_recv(cx, s, &iov, 1, SOCK_MSG_TRUNC);
+}
+
 /* One piece to the heir. True: there may be more. */
 static bool to_heir(struct pump *p)
 {
 	struct stack_cx *cx = netio_enter(pumps.n);
+	bool shared = !p->tcp && object_of(cx, p)->holders > 1;
+	struct iovec iov = {pumps.piece, shared ? LOAN_BYTES : PIECE_BYTES};
 	ref s = socket_of(cx, p);
-	struct iovec iov = {pumps.piece, PIECE_BYTES};
-	int64_t there = s ? sock_recv(cx, s, &iov, 1, SOCK_MSG_PEEK) : 0;
+	int64_t there;
 	long took = 0;
 
+	if (p->lent && !loan_is_read(p)) {
+		netio_leave(pumps.n);
+		return false;
+	}
+	if (p->lent && !p->unread)
+		taken(cx, s, p->lent);
+	p->lent = 0;
+	there = s && !p->unread ? sock_recv(cx, s, &iov, 1, SOCK_MSG_PEEK) : 0;
 	if (there > 0) {
 		took = RAW6(SYS_sendto, p->fd, pumps.piece, there, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
-		iov = (struct iovec){NULL, (size_t)MAX_OF(took, 0)};
-		if (took > 0)
-			sock_recv(cx, s, &iov, 1, SOCK_MSG_TRUNC);
+		if (took > 0 && shared)
+			p->lent = (uint32_t)took;
+		else if (took > 0)
+			taken(cx, s, (size_t)took);
 	}
 	netio_leave(pumps.n);
 	if (there > 0) {
 		if (took < 0 && took != -EAGAIN)
 			p->to_done = true; /* it will read no more: what is here stays unread */
-		return took == there;
+		return took == there && !p->lent;
 	}
 	if ((there == -EAGAIN || there == -ENOTCONN) && !p->failed)
 		return false;

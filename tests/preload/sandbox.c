@@ -272,6 +272,32 @@ static void refused(void)
 	close(fd);
 }
 
+/* What a process in its sandbox was sent and did not read is there for who goes on with the connection. */
+static void handed_back(void)
+{
+	int fd = connected();
+	pid_t pid;
+
+	SAY("-- what it has not read");
+	pid = fork();
+	if (!pid) {
+		SHOW(filter_load(server_calls, SECCOMP_RET_KILL_PROCESS, 0));
+		SHOW(recv(fd, bytes, 1, 0));
+		SHOW(recv(fd, bytes, sizeof bytes, MSG_PEEK) > 0);
+		leave(0);
+	}
+	peer("send 1");
+	usleep(100000); /* not in one piece with the rest, which is read whole or not at all */
+	peer("send 9000");
+	SAY("it ended with %d", ended(pid));
+	SHOW(read_all(fd, 9000));
+	SHOW(write(fd, bytes, 9000));
+	SHOW(peer("check 9000"));
+	peer("close");
+	SHOW(read(fd, bytes, 1));
+	close(fd);
+}
+
 /* The leak checker makes system calls that the sandbox does not let through. */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void)
@@ -290,6 +316,7 @@ int main(void)
 	filtered(1, 0);
 	filtered(0, 1);
 	listens();
+	handed_back();
 	refused();
 	harmless();
 	return 0;
