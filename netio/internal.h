@@ -182,6 +182,7 @@ struct netio {
 
 	/* this process among others (procs.c, keeper.c) */
 	ref proc;
+	uint32_t serial; /* of our slot */
 	uint64_t fingerprint;
 	bool joined;
 	int post_fd;		/* sends datagrams to bells */

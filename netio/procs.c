@@ -125,6 +125,7 @@ static void slot_sign(struct netio *n, struct stack_cx *cx, ref r)
 	struct flock mark = mark_of(r);
 
 	proc_at(cx, r)->pid = getpid();
+	n->serial = proc_at(cx, r)->serial;
 	if (getpid() == 1) {
 		proc_at(cx, r)->reaps = pid_namespace();
 		n->region.head->has_init = 1;

@@ -211,10 +211,15 @@ bool keeper_alive(struct netio *n)
 {
 	struct pollfd p = {.fd = n->keeper_fd, .events = POLLIN};
 	struct timespec zero = {0, 0};
+	long r;
 
 	if (n->keeper_fd < 0)
 		return false;
-	return RAW6(SYS_ppoll, &p, 1, &zero, NULL, 0, 0) == 0;
+	/* A signal is no death: dropping the line of a keeper that lives tells it that we are dead. */
+	do {
+		r = RAW6(SYS_ppoll, &p, 1, &zero, NULL, 0, 0);
+	} while (r == -EINTR);
+	return r == 0;
 }
 
 int keeper_line_set(struct netio *n, int fd)
@@ -291,13 +296,11 @@ static void name_replace(struct netio *n, const struct stack_name *old)
 
 static int say_return(struct netio *n, int fd)
 {
-	struct return_message m = {.type = MESSAGE_RETURN, .proc = n->proc};
-	const struct proc *p;
+	/* The serial that we signed: the place may be another's by now, if we were taken for dead. */
+	struct return_message m = {.type = MESSAGE_RETURN, .proc = n->proc, .serial = n->serial};
 
 	lock_acquire(n);
 	m.secret = n->region.head->secret;
-	p = pool_at(&n->cx, n->proc);
-	m.serial = p ? p->serial : 0;
 	lock_release(n);
 	return message_send(fd, &m, sizeof m, NULL, 0);
 }

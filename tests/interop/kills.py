@@ -167,7 +167,7 @@ def kill_one():
     victims += [("parent", p.pid) for p in programs if p.name == "server" and p.p.poll() is None and dice.random() < 0.3]
     victims += [("worker", c) for c in children
                 if kinds[c] == "stack" and c not in killed and alive(c)]
-    if kill_keeper:
+    if kill_keeper and dice.random() < 0.3:  # one that dies young again and again is replaced slowly (respawn.c)
         victims += [("keeper", k) for k in keepers()]
     kind, pid = dice.choice(sorted(victims))
     counts[kind] += 1
