@@ -94,6 +94,16 @@ static int dup_high(int fd)
 	return r;
 }
 
+int fds_raise(int fd)
+{
+	int r = fd < 0 ? -EBADF : dup_high(fd);
+
+	if (r < 0)
+		return fd;
+	raw_close(fd);
+	return r;
+}
+
 static int keep(int fd, int *where)
 {
 	int r;

@@ -105,6 +105,8 @@ bool lock_try(struct netio *n);
  * when netio_vacate_fd() moves it. 0 or a negative errno (fd is closed then).
  */
 int fds_keep(int fd, int *where);
+/* The same file with a high number, not yet kept; fd itself where that fails, or if it is negative. */
+int fds_raise(int fd);
 /* Close *where, forget it, set it to -1. */
 void fds_drop(int *where);
 /* The list of this process's attachments. */

@@ -171,6 +171,17 @@ static void waitset_close(struct waitset *ws)
 	fds_drop(&ws->post);
 }
 
+/* Made before the lock is taken, so out of the application's way at once: a birth must be short. */
+static int post_socket(struct netio *n)
+{
+	int post;
+
+	netio_births_begin();
+	post = fds_raise(network_socket(n));
+	netio_births_end();
+	return post;
+}
+
 int waitset_create(struct netio *n, struct waitset **out)
 {
 	struct stack_cx *cx;
@@ -180,8 +191,7 @@ int waitset_create(struct netio *n, struct waitset **out)
 	int post, err;
 
 	*out = NULL;
-	netio_births_begin();
-	post = network_socket(n);
+	post = post_socket(n);
 	cx = netio_enter(n);
 	slot = slot_take(n);
 	ws = &n->slots[slot];
@@ -190,8 +200,10 @@ int waitset_create(struct netio *n, struct waitset **out)
 	if (!err) {
 		ws->n = n;
 		ws->slot = slot;
+		netio_births_begin();
 		err = waitset_open(n, ws, post, &b);
 		post = -1;
+		netio_births_end();
 		if (!err) {
 			ws->set = evset_create(cx);
 			ws->hold = ws->set ? hold_new(cx, n->proc, ws->set) : REF_NONE;
@@ -210,7 +222,6 @@ int waitset_create(struct netio *n, struct waitset **out)
 	netio_leave(n);
 	if (post >= 0)
 		raw_close(post);
-	netio_births_end();
 	return err;
 }
 

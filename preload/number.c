@@ -11,27 +11,40 @@
 
 /* A birth takes microseconds; whoever left one by longjmp() must not hang the others. */
 #define YIELDS_MAX 1000
+#define TRIES_MAX  20
 
-int number_lower(int fd, int from)
+/* One try: fd, or a lower number in its place. *alone: no birth of another thread came in between. */
+static int lower_once(int fd, int from, bool *alone)
 {
-	int saved_errno = errno, low, cloexec, spare;
-	struct stat st;
+	int low, cloexec, spare;
+	uint32_t before;
 
-	if (netio_births_here() || fstat(fd, &st) || S_ISREG(st.st_mode))
-		goto out;
 	for (int i = 0;
 	     i < YIELDS_MAX && atomic_load(&netio_births.begun) != atomic_load(&netio_births.ended); i++)
 		sys.syscall(SYS_sched_yield);
+	before = atomic_load(&netio_births.ended);
 	netio_births_begin(); /* the copy may itself displace a number */
 	cloexec = sys.fcntl(fd, F_GETFD);
 	low = sys.fcntl(fd, cloexec & FD_CLOEXEC ? F_DUPFD_CLOEXEC : F_DUPFD, from);
+	*alone = atomic_load(&netio_births.begun) == before + 1;
 	if (low >= 0) {
 		spare = low < fd ? fd : low;
 		fd = low < fd ? low : fd;
 		sys.syscall(SYS_close, spare);
 	}
 	netio_births_end();
-out:
+	return fd;
+}
+
+int number_lower(int fd, int from)
+{
+	int saved_errno = errno;
+	bool alone = false;
+	struct stat st;
+
+	if (!netio_births_here() && !fstat(fd, &st) && !S_ISREG(st.st_mode))
+		for (int i = 0; i < TRIES_MAX && !alone; i++)
+			fd = lower_once(fd, from, &alone);
 	errno = saved_errno;
 	return fd;
 }

@@ -174,6 +174,27 @@ static void handlers(void)
 	printf("sigset, again: %d\n", sigset(SIGUSR2, on_signal) == SIG_HOLD);
 }
 
+/* The limits as the program set them. */
+static void limits(void)
+{
+	struct rlimit l = {600, 900}, was = {0, 0};
+	struct rlimit64 l64 = {500, 900}, was64 = {0, 0};
+
+	SHOW(prlimit(0, RLIMIT_NOFILE, &l, NULL));
+	NAMED("prlimit64", prlimit64, 0, RLIMIT_NOFILE, &l64, &was64);
+	SHOW(was64.rlim_cur);
+	SHOW(was64.rlim_max);
+	NAMED("setrlimit64", setrlimit64, RLIMIT_NOFILE, &l64);
+	SHOW(getrlimit(RLIMIT_NOFILE, &was));
+	SHOW(was.rlim_cur);
+	SHOW(was.rlim_max);
+	l64.rlim_cur = 901;
+	NAMED("setrlimit64", setrlimit64, RLIMIT_NOFILE, &l64);
+	SHOW(prlimit(0, RLIMIT_NOFILE, &l, &was));
+	SHOW(was.rlim_cur);
+	SHOW(prlimit(0, 99, NULL, &was));
+}
+
 static void programs(void)
 {
 	char *argv[] = {"sh", "-c", "echo out; echo err >&2; exit 7", NULL},
@@ -211,6 +232,7 @@ int main(void)
 	writing();
 	numbers();
 	handlers();
+	limits();
 	programs();
 	return 0;
 }
