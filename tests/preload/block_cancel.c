@@ -31,13 +31,19 @@ static long with_clean_up(struct blocking_case *c)
 /* Is the descriptor as good as before? */
 static const char *works(struct blocking_case *c)
 {
+	static char text[96];
 	char b[256];
 
 	if (c->b->setup != setup_connected && c->b->setup != setup_epoll && c->b->setup != setup_three)
 		return "-";
-	ask(c, "send 5");
-	long r = recv(c->fd, b, sizeof b, 0);
-	return r >= 5 && send(c->fd, "hello", 5, 0) == 5 && ask(c, "recv 5") == 5 ? "works" : "broken";
+	long sent = ask(c, "send 5"), r = recv(c->fd, b, sizeof b, 0), back = send(c->fd, "hello", 5, 0),
+	     got = ask(c, "recv 5");
+
+	if (r >= 5 && got == 5)
+		return "works";
+	snprintf(text, sizeof text, "broken: %ld sent, %ld received, %ld back, %ld there", sent, r, back,
+		 got);
+	return text;
 }
 
 int main(void)
