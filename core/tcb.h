@@ -365,9 +365,9 @@ struct stack {
 	uint64_t buffer_bytes; /* charged by buffers */
 	uint64_t mem_limit; /* cap on buffer_bytes: config.mem_max, or less once the region could not grow */
 	struct pool_state pools[POOL_CLASS_COUNT];
-	ref extent_map;		   /* one byte per extent: enum pool_class, EXTENT_TABLE or _EMPTY */
+	ref extent_map;			    /* one byte per extent: enum pool_class, EXTENT_TABLE or _EMPTY */
 	uint32_t extents_empty, empty_hint; /* how many are EXTENT_EMPTY; none below this one */
-	uint32_t extent_map_bytes; /* its capacity */
+	uint32_t extent_map_bytes;	    /* its capacity */
 	uint64_t rng[4];
 	uint8_t key_isn[16], key_port[16], key_ts[16], key_hash[16], key_ipid[16];
 	nsec born;

@@ -3,6 +3,7 @@
 
 #ifdef UTCP_INSTRUMENT
 #include <link.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,7 +11,7 @@ extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 extern ElfW(Dyn) _DYNAMIC[] __attribute__((visibility("hidden")));
 extern char **environ;
 
-NOT_INSTRUMENTED static ElfW(Addr) dynamic(ElfW(Sxword) tag)
+NOT_INSTRUMENTED static uintptr_t dynamic(long tag)
 {
 	for (const ElfW(Dyn) *d = _DYNAMIC; d->d_tag != DT_NULL; d++)
 		if (d->d_tag == tag)
@@ -18,7 +19,7 @@ NOT_INSTRUMENTED static ElfW(Addr) dynamic(ElfW(Sxword) tag)
 	return 0;
 }
 
-NOT_INSTRUMENTED static void call_all(ElfW(Sxword) where, ElfW(Sxword) bytes)
+NOT_INSTRUMENTED static void call_all(long where, long bytes)
 {
 	void (*const *f)(void) = (void (*const *)(void))((uintptr_t)__ehdr_start + dynamic(where));
 

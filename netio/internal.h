@@ -210,7 +210,7 @@ struct netio {
 	uint32_t busy;	/* drives left that read it to its end */
 	bool refused;	/* the region could not grow (lock held) */
 	bool refused_told;
-	bool left;	/* the last burst ended at its limit: frames may be queued that no sleeper knows of */
+	bool left; /* the last burst ended at its limit: frames may be queued that no sleeper knows of */
 };
 
 /*
