@@ -3,7 +3,7 @@
 
 cases_remote() {
 	cat <<-'EOF'
-		ssh|90|server client loopback|OpenSSH: `ssh`, `scp`, `sftp`, a terminal
+		ssh|90|server client loopback|OpenSSH: 20 logins, `scp`, `sftp`, a terminal
 		rsync|60|server client loopback|rsync: daemon, a tree down, up and changed
 		git_daemon|60|server client loopback|git: `git daemon`, clone, fetch
 		git_http|60|server client loopback|git over HTTP: `git http-backend` behind nginx and fcgiwrap, clone, push
@@ -38,6 +38,10 @@ c_ssh() {
 	END
 	serve 2222 "$(command -v sshd)" -D -e -f "$WORK/ssh/sshd_config"
 	[ "$(C ssh -F ssh/config "$ADDR" 'echo "$((6 * 7))"; exit 3')" = 42 ] || fail "ssh: no answer: $(tail -n5 "$serve_log")"
+	local i
+	for i in {1..20}; do
+		[ "$(C ssh -F ssh/config "$ADDR" "echo $i")" = "$i" ] || fail "login $i: $(tail -n5 "$serve_log")"
+	done
 	C ssh -F ssh/config "$ADDR" 'exit 3'
 	[ $? = 3 ] || fail "ssh: the status is lost"
 	C ssh -F ssh/config "$ADDR" cat <www/two >got || fail "ssh cat: status $?"

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -29,6 +30,8 @@ static struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 static struct mmsghdr mmsg = {.msg_hdr = {.msg_iov = &iov, .msg_iovlen = 1}};
 static struct timespec now;
 static struct epoll_event ev;
+static struct rlimit limit = {64, 64};
+static struct rlimit64 limit64 = {64, 64};
 static char *true_argv[] = {"true", NULL};
 
 static int spawned(int (*spawn)(pid_t *, const char *, const posix_spawn_file_actions_t *,
@@ -129,6 +132,10 @@ static int polled(void)
 	X(execvp, execvp("/nowhere", true_argv))                                                             \
 	X(execl, execl("/nowhere", "nowhere", (char *)NULL))                                                 \
 	X(setuid, setuid(getuid()))                                                                          \
+	X(setrlimit, setrlimit(RLIMIT_NOFILE, &limit))                                                       \
+	X(setrlimit64, setrlimit64(RLIMIT_NOFILE, &limit64))                                                 \
+	X(prlimit, prlimit(0, RLIMIT_NOFILE, &limit, NULL))                                                  \
+	X(prlimit64, prlimit64(0, RLIMIT_NOFILE, &limit64, NULL))                                            \
 	X(udp, socket(AF_INET, SOCK_DGRAM, 0) > 2)                                                           \
 	X(tcp, socket(AF_INET, SOCK_STREAM, 0) > 2)
 
