@@ -40,11 +40,12 @@ static bool oneshot_fired(const struct tcp_member *m)
 	long fd, n;
 
 	log_format(path, sizeof path, "/proc/self/fdinfo/%d", m->set->fd);
+	netio_births_begin();
 	fd = sys.syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	n = sys.read((int)fd, text, sizeof text - 1);
-	sys.close((int)fd);
+	n = fd < 0 ? 0 : sys.read((int)fd, text, sizeof text - 1);
+	if (fd >= 0)
+		sys.close((int)fd);
+	netio_births_end();
 	text[n > 0 ? n : 0] = 0;
 	for (const char *p = text; p;) {
 		p = field(p, "tfd:", 10, &tfd);

@@ -9,31 +9,45 @@
 #include "preload/number.h"
 #include "preload/process.h"
 
-/* A birth takes microseconds; whoever left one by longjmp() must not hang the others. */
-#define YIELDS_MAX 1000
-#define TRIES_MAX  20
+/*
+ * A birth takes microseconds, but its thread may be held off its CPU in between.
+ * What has not come to rest after a second never does (a thread left by
+ * longjmp()): the count is put right, or every later call would wait as long.
+ */
+#define YIELDS	    100
+#define NAP_NS	    (50 * NS_PER_US)
+#define PATIENCE_NS NS_PER_S
+#define TRIES	    100 /* another birth may begin beside each */
 
-/* One try: fd, or a lower number in its place. *alone: no birth of another thread came in between. */
-static int lower_once(int fd, int from, bool *alone)
+static void births_await(void)
 {
-	int low, cloexec, spare;
-	uint32_t before;
+	const struct timespec nap = {.tv_nsec = NAP_NS};
+	nsec start = netio_now();
 
-	for (int i = 0;
-	     i < YIELDS_MAX && atomic_load(&netio_births.begun) != atomic_load(&netio_births.ended); i++)
-		sys.syscall(SYS_sched_yield);
-	before = atomic_load(&netio_births.ended);
-	netio_births_begin(); /* the copy may itself displace a number */
-	cloexec = sys.fcntl(fd, F_GETFD);
-	low = sys.fcntl(fd, cloexec & FD_CLOEXEC ? F_DUPFD_CLOEXEC : F_DUPFD, from);
-	*alone = atomic_load(&netio_births.begun) == before + 1;
-	if (low >= 0) {
-		spare = low < fd ? fd : low;
-		fd = low < fd ? low : fd;
-		sys.syscall(SYS_close, spare);
+	for (unsigned i = 0;; i++) {
+		uint32_t ended = atomic_load(&netio_births.ended), begun = atomic_load(&netio_births.begun);
+
+		if (begun == ended)
+			return;
+		if (i < YIELDS)
+			sys.syscall(SYS_sched_yield);
+		else if (netio_now() - start < PATIENCE_NS)
+			sys.syscall(SYS_nanosleep, &nap, NULL);
+		else
+			atomic_compare_exchange_strong(&netio_births.ended, &ended, begun);
 	}
-	netio_births_end();
-	return fd;
+}
+
+/* One try: the lower of fd and the lowest number there is now. */
+static int lower_once(int fd, int from)
+{
+	int cloexec = sys.fcntl(fd, F_GETFD);
+	int low = sys.fcntl(fd, cloexec & FD_CLOEXEC ? F_DUPFD_CLOEXEC : F_DUPFD, from);
+
+	if (low < 0)
+		return fd;
+	sys.syscall(SYS_close, low < fd ? fd : low);
+	return low < fd ? low : fd;
 }
 
 int number_lower(int fd, int from)
@@ -42,9 +56,19 @@ int number_lower(int fd, int from)
 	bool alone = false;
 	struct stat st;
 
-	if (!netio_births_here() && !fstat(fd, &st) && !S_ISREG(st.st_mode))
-		for (int i = 0; i < TRIES_MAX && !alone; i++)
-			fd = lower_once(fd, from, &alone);
+	if (netio_births_here() || fstat(fd, &st) || S_ISREG(st.st_mode))
+		goto out;
+	for (int i = 0; i < TRIES && !alone; i++) {
+		uint32_t mark;
+
+		births_await();
+		mark = number_mark();
+		netio_births_begin(); /* the copy may itself displace a number */
+		fd = lower_once(fd, from);
+		alone = atomic_load(&netio_births.begun) == mark + 1;
+		netio_births_end();
+	}
+out:
 	errno = saved_errno;
 	return fd;
 }

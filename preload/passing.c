@@ -170,15 +170,12 @@ static bool number_take(int fd, ref d, uint64_t cookie)
 	return true;
 }
 
-static bool token_arrived(int fd)
+static bool token_exchange(int fd)
 {
 	ref d;
 	int placeholder, flags;
 	bool taken = false;
 
-	process_init();
-	if (process_config_broken() || !netio_is_token(&the_config.net, fd) || stack_attach())
-		return false;
 	flags = sys.fcntl(fd, F_GETFD);
 	placeholder = netio_claim(the_stack, fd, &d);
 	if (placeholder < 0)
@@ -193,6 +190,19 @@ static bool token_arrived(int fd)
 	if (token >= 0)
 		sys.syscall(SYS_close, token);
 	sys.syscall(SYS_close, placeholder);
+	return taken;
+}
+
+static bool token_arrived(int fd)
+{
+	bool taken;
+
+	process_init();
+	if (process_config_broken() || !netio_is_token(&the_config.net, fd) || stack_attach())
+		return false;
+	netio_births_begin();
+	taken = token_exchange(fd);
+	netio_births_end();
 	return taken;
 }
 
