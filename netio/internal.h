@@ -250,7 +250,7 @@ bool evset_rings_always(struct stack_cx *cx, ref set);
 /* Ring for every set noted by evset_recheck() that still has something to offer to a sleeping thread. */
 void evset_run_rechecks(struct netio *n, struct stack_cx *cx);
 
-/* wait.c */
+/* bell.c */
 /* Note that the bell must be rung when the lock is released; at once if now is set. */
 void bell_ring(struct netio *n, const struct bell *b, bool now);
 /* Take back a ring that nobody needs to hear. False: another process's. */
@@ -263,6 +263,10 @@ struct ring_list {
 };
 void ring_collect(struct netio *n, struct ring_list *l);
 void ring_all(struct netio *n, struct ring_list *l);
+/* Empty the post; the bell and the post: lock held, or by whoever sleeps on them. */
+void post_drain(struct waitset *ws);
+void waitset_drain(struct waitset *ws);
+/* wait.c */
 void waitsets_free(struct netio *n, bool close_fds);
 /* fork(): shares in the sets that the child inherits, and what it does with its copies. */
 void waitsets_before_fork(struct netio *n, struct stack_cx *cx, ref child);
@@ -270,9 +274,8 @@ void waitsets_after_fork(struct netio *n);
 /* There is a new life line: who sleeps is to see it hang up. Lock held. */
 void waitsets_watch_line(struct netio *n);
 
-/* ------------------------------------------------------------------ processes (procs.c), keeper (keeper.c)
- */
-/* MESSAGE_SPAWN (keeper.c) */
+/* ------------------------------------------------------------------ processes (procs.c), keeper */
+/* MESSAGE_SPAWN (lifeline.c) */
 struct spawn_message {
 	uint32_t type, count;
 	uint64_t blind; /* the new program will not load us */
@@ -306,7 +309,6 @@ bool proc_is_gone(struct netio *n, struct stack_cx *cx, ref proc);
 bool proc_adopts_orphans(struct netio *n);
 /* A process is gone: drop its shares by the rules of close(). */
 void proc_reap(struct netio *n, struct stack_cx *cx, ref proc);
-/* A slot for a process that has the sockets with these cookies; REF_NONE: none of them is an object. */
 /* One share of a process, dropped by the rules of close(). */
 void proc_give_up(struct stack_cx *cx, ref proc, ref object);
 /* Listeners of blind processes: every object that one has a part in; is there any; has one a part; have only
@@ -316,6 +318,7 @@ bool procs_any_blind(struct netio *n);
 bool procs_blind_holder(struct netio *n, struct stack_cx *cx, ref object);
 bool procs_all_blind(struct netio *n, struct stack_cx *cx, ref object);
 void procs_give_up(struct netio *n, struct stack_cx *cx, ref object);
+/* A slot for a process that has the sockets with these cookies; REF_NONE: none of them is an object. */
 ref proc_spawned(struct netio *n, struct stack_cx *cx, const struct spawn_message *m);
 /* exec(): our own slot `proc`, but the threads, wait sets and driver of the old image are gone. */
 bool proc_renew(struct netio *n, struct stack_cx *cx, ref proc);
@@ -404,7 +407,7 @@ static inline void attach_fds(const struct netio *n, int fds[ATTACH_FDS])
 int netio_adopt(const struct attach_message *m, const int fd[ATTACH_FDS], struct netio **out);
 /* The same for an application process, whose slot the message names, with its life line. */
 int netio_join(int line, const struct attach_message *m, const int fd[ATTACH_FDS], struct netio **out);
-/* One message with descriptors. 0 or a negative errno. */
+/* lifeline.c: one message with descriptors. 0 or a negative errno. */
 int message_send(int to, const void *data, size_t len, const int *fds, uint32_t count);
 /* Bytes; 0: hung up; a negative errno. Descriptors that did not come are -1. */
 int message_receive(int from, void *data, size_t len, int fds[MESSAGE_FDS]);
@@ -454,6 +457,8 @@ void driver_forget(struct netio *n);
 void driver_watch_line(struct netio *n);
 
 /* ------------------------------------------------------------------ drive.c */
+/* n->cx for a mapped region: where it is, and what the core calls. */
+void drive_bind(struct netio *n);
 /* The clock into n->cx, and the region's limit. */
 void read_clock(struct netio *n);
 /* What a drive leaves to be sent, told and set, but for the rings. */

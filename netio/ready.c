@@ -27,7 +27,7 @@
  * logarithmic without balancing.
  *
  * Everything lives in the region and needs the lock. Place in the flow: core's
- * edges -> here -> bells (wait.c); preload's epoll, poll and blocking calls
+ * edges -> here -> bells (bell.c); preload's epoll, poll and blocking calls
  * own the sets.
  */
 #include "netio/ready.h"

@@ -16,7 +16,7 @@
  * the core has data chunks to spare (not where pages were committed: they could
  * be refused when they are wanted again).
  *
- * Place in the flow: drive.c creates it at attach; core asks for more through cx->grow.
+ * Place in the flow: attach.c creates it; core asks for more through cx->grow.
  */
 #include <fcntl.h>
 #include <linux/falloc.h>

@@ -19,7 +19,7 @@
  * drain, or TIME-WAITs) the keeper finishes and goes, and the newcomer makes the
  * stack anew; the same if it wants a capture of all frames.
  *
- * Place in the flow: netio_attach() (drive.c) -> here -> keeper.c at the other end.
+ * Place in the flow: netio_attach() (attach.c) -> here -> keeper.c at the other end.
  */
 #include <poll.h>
 #include <stddef.h>

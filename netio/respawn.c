@@ -35,7 +35,7 @@
  * line, exit waits for the drain (preload/process.c), and each second one call
  * tries again. Keepers that keep dying young are not replaced more often either.
  *
- * Place in the flow: procs.c (fork), keeper.c (exec), drive.c -> here -> keeper.c
+ * Place in the flow: procs.c (fork), lifeline.c (exec), drive.c -> here -> keeper.c
  * at the other end.
  */
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /*
  * establish.c - how a kernel socket becomes a socket of the stack: bind,
- * connect, listen, accept, and the decision behind them (design D4).
+ * connect, listen, and the decision behind them (design D4).
  *
  * Theory of operation. socket() made a real kernel TCP socket (FD_TCP). At
  * connect() or listen() policy decides. Kernel: the number is forgotten and
@@ -9,24 +9,14 @@
  *   - a connection: every number of the description leaves the kernel's epoll
  *     sets, gets a placeholder by dup3, and enters our lists;
  *   - a listener keeps its real listening socket, which arbitrates the port; on
- *     a wildcard or loopback address accept() serves both halves.
+ *     a wildcard or loopback address accept() serves both halves (accept.c).
  * With UTCP_REQUIRE=1 a fall to the kernel that no rule asked for is an error.
- *
- * The kernel half of a listener is reached through a protected duplicate, so
- * that no close() or dup2() of the application can make a waiting thread accept
- * from somebody else's socket. It must be taken without blocking, but
- * O_NONBLOCK belongs to the file, which heirs that we cannot see share: so the
- * file keeps the flag that the application gave it, and where it is blocking we
- * ask poll() first, one thread at a time. Only another process that takes the
- * same connection between the two calls can make that accept block, as it
- * blocks there today.
  *
  * Place in the flow: calls_socket.c -> here -> stack.h.
  */
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <pthread.h>
 #include <sys/syscall.h>
 
 #include "preload/address.h"
@@ -610,199 +600,6 @@ int socket_listen(int fd, int backlog)
 	/* another process was faster */
 	if (r == -EADDRINUSE && fd_kind(fd) == FD_TCP && !listener_take(fd))
 		r = listen_again(fd, backlog);
-	lib_leave();
-	return r;
-}
-
-/* ------------------------------------------------------------ accept */
-
-static pthread_mutex_t kernel_accept_lock = PTHREAD_MUTEX_INITIALIZER;
-
-/* Is a connection waiting in the kernel half? */
-static bool kernel_half_ready(int kernel_fd)
-{
-	struct pollfd pfd = {.fd = kernel_fd, .events = POLLIN};
-	return sys.syscall(SYS_ppoll, &pfd, 1, &(struct timespec){0, 0}, NULL, 0) > 0 &&
-	       (pfd.revents & POLLIN);
-}
-
-/* The kernel's level went down (or not): tell our lists. */
-static void kernel_half_settle(struct description *p, int half)
-{
-	bool ready = kernel_half_ready(half);
-	struct stack_cx *cx = netio_enter(the_stack);
-
-	if (p->sock)
-		watch_kernel_bits(cx, p->sock, ready ? SOCK_IN : 0);
-	netio_leave(the_stack);
-}
-
-/* A connection of the kernel half, a plain kernel descriptor; -EAGAIN: none. */
-static int accept_kernel(ref d, struct sockaddr *sa, socklen_t *len, int flags)
-{
-	struct description *p = description_of(d);
-	int half = local_of(d)->kernel_fd, fd = -EAGAIN, cancel;
-
-	if (half < 0)
-		return -EAGAIN;
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-	if (atomic_load(&p->nonblock)) {
-		fd = NUMBER(sys.accept4(half, sa, len, flags));
-		if (fd < 0)
-			fd = -errno;
-	} else {
-		pthread_mutex_lock(&kernel_accept_lock);
-		if (kernel_half_ready(half)) {
-			fd = NUMBER(sys.accept4(half, sa, len, flags));
-			if (fd < 0)
-				fd = -errno;
-		}
-		pthread_mutex_unlock(&kernel_accept_lock);
-	}
-	pthread_setcancelstate(cancel, NULL);
-	if (fd >= 0) {
-		fd_fresh(fd);
-		kernel_half_settle(p, half);
-	}
-	return fd == -EINVAL ? -EAGAIN : fd; /* shut down: the stack's half says so itself */
-}
-
-/* What accept() takes from the stack's queue. */
-struct accepted {
-	ref d; /* the connection's description, one reference */
-	struct endpoint peer;
-};
-
-/* 0, -EAGAIN (empty), -EINVAL (not listening), -ENOBUFS. */
-static int accept_take(struct description *p, struct accepted *a)
-{
-	struct stack_cx *cx = netio_enter(the_stack);
-	ref child;
-	int r = -EAGAIN, listening = 0;
-
-	if (!p->sock) {
-		netio_leave(the_stack);
-		return -EINVAL;
-	}
-	child = sock_accept(cx, p->sock);
-	if (!child) {
-		netio_drive(the_stack, cx);
-		child = sock_accept(cx, p->sock);
-	}
-	if (child) {
-		a->d = description_new(cx, FD_STREAM, child);
-		r = a->d ? 0 : -ENOBUFS;
-		if (a->d) {
-			struct description *c = description_at(cx, a->d);
-			c->v6 = p->v6;
-			options_inherit(p, c);
-			if (sock_names(cx, child, NULL, &a->peer) < 0)
-				memset(&a->peer, 0, sizeof a->peer); /* reset while it waited */
-		} else {
-			sock_unaccept(cx, p->sock, child);
-		}
-	} else if (sock_get_option(cx, p->sock, SOCK_OPT_ACCEPTCONN, &listening) < 0 || !listening) {
-		r = -EINVAL; /* shutdown() ended it */
-	}
-	netio_leave(the_stack);
-	return r;
-}
-
-/* No number could be had: the connection is the oldest again. */
-static void accept_undo(struct description *p, struct accepted *a)
-{
-	struct stack_cx *cx = netio_enter(the_stack);
-	struct description *c = description_at(cx, a->d);
-
-	if (p->sock)
-		sock_unaccept(cx, p->sock, c->sock);
-	else
-		sock_close(cx, c->sock);
-	description_discard(cx, a->d);
-	netio_leave(the_stack);
-}
-
-static int accept_stack(struct description *p, struct sockaddr *sa, socklen_t *len, int flags)
-{
-	struct accepted a;
-	int fd, r = accept_take(p, &a);
-
-	if (r)
-		return r;
-	fd = NUMBER(placeholder_new(flags));
-	if (fd >= 0) {
-		fd_fresh(fd);
-		description_of(a.d)->nonblock = (flags & SOCK_NONBLOCK) != 0;
-		description_of(a.d)->cookie = cookie_of(fd);
-		r = fd_install(fd, FD_STREAM, a.d);
-		if (!r) {
-			address_copy_out(&a.peer, p->v6, sa, len);
-			fd_release(a.d);
-			return fd;
-		}
-		sys.syscall(SYS_close, fd);
-		fd = r;
-	}
-	accept_undo(p, &a);
-	return fd;
-}
-
-/* Both halves once; who is asked first alternates under load. */
-static int accept_once(ref d, struct sockaddr *sa, socklen_t *len, int flags)
-{
-	struct description *p = description_of(d);
-	int r;
-
-	if (local_of(d)->kernel_fd >= 0 && ++p->kernel_turn % 4 == 0) {
-		r = accept_kernel(d, sa, len, flags);
-		return r == -EAGAIN ? accept_stack(p, sa, len, flags) : r;
-	}
-	r = accept_stack(p, sa, len, flags);
-	return r == -EAGAIN ? accept_kernel(d, sa, len, flags) : r;
-}
-
-/* The kernel wants a free number before it waits: EMFILE at once, not after the next connection. */
-static int number_available(int fd)
-{
-	int probe, r = 0;
-
-	netio_births_begin();
-	probe = sys.fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	if (probe < 0)
-		r = -errno;
-	else
-		sys.syscall(SYS_close, probe);
-	netio_births_end();
-	return r;
-}
-
-int socket_accept(int fd, ref d, struct sockaddr *sa, socklen_t *len, int flags)
-{
-	struct description *p = description_of(d);
-	nsec timeout = atomic_load(&p->rcvtimeo), deadline = 0;
-	int r;
-
-	if (flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK) || p->kind != FD_LISTENER)
-		return -EINVAL;
-	if (sa && !len)
-		return -EFAULT;
-	if (sa && *len > INT32_MAX)
-		return -EINVAL;
-	lib_enter();
-	r = accept_once(d, sa, len, flags);
-	if (r == -EAGAIN && !atomic_load(&p->nonblock)) {
-		r = number_available(fd);
-		while (!r) {
-			r = socket_block(d, SOCK_IN, local_of(d)->kernel_fd,
-					 socket_deadline(&deadline, timeout), timeout);
-			if (r < 0)
-				break;
-			r = accept_once(d, sa, len, flags);
-			if (r != -EAGAIN)
-				break;
-			r = 0;
-		}
-	}
 	lib_leave();
 	return r;
 }

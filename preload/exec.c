@@ -4,7 +4,7 @@
  * Theory of operation. The placeholders of connections and the real sockets of
  * listeners are descriptors that exec() passes on; the memory that says what they
  * are is gone. What stays is the process's slot in the stack with its holds, as
- * long as its life line to the keeper is open (netio/keeper.c). So the old image
+ * long as its life line to the keeper is open (netio/lifeline.c). So the old image
  *   - relies on the SO_COOKIE in each description, which is the open file's
  *     identity and the same in the new image;
  *   - lets the life line pass, and names its number in UTCP_INHERIT;

@@ -16,7 +16,7 @@
  * kernel first (it judges the arguments), then to the stack; a get is the
  * kernel's, but for TCP_INFO and the pending error.
  *
- * Place in the flow: calls_socket.c -> here -> sock_set_option (core).
+ * Place in the flow: calls_socket.c -> here (TCP_INFO: options_info.c) -> sock_set_option (core).
  */
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -44,27 +44,16 @@ struct option {
 #define OPT_TCP_TX_DELAY       37
 #define OPT_IPV6_MULTICAST_ALL 29
 
+#define ROW(...)                                                                                             \
+	{                                                                                                    \
+		__VA_ARGS__                                                                                  \
+	}
+#define SO(o, how, arg)	  ROW(SOL_SOCKET, SO_##o, how, arg, "SO_" #o, AN_INT)
+#define TCP(o, how, arg)  ROW(IPPROTO_TCP, TCP_##o, how, arg, "TCP_" #o, AN_INT)
+#define IPV4(o, how, arg) ROW(IPPROTO_IP, IP_##o, how, arg, "IP_" #o, AN_INT)
+#define IPV6(o, how, arg) ROW(IPPROTO_IPV6, IPV6_##o, how, arg, "IPV6_" #o, AN_INT)
 /* KERNEL options that getsockopt() does not answer with an int. */
-#define NO_INT(level, o, answer)                                                                             \
-	{                                                                                                    \
-		level, o, KERNEL, 0, #o, answer                                                              \
-	}
-#define SO(o, how, arg)                                                                                      \
-	{                                                                                                    \
-		SOL_SOCKET, SO_##o, how, arg, "SO_" #o, AN_INT                                               \
-	}
-#define TCP(o, how, arg)                                                                                     \
-	{                                                                                                    \
-		IPPROTO_TCP, TCP_##o, how, arg, "TCP_" #o, AN_INT                                            \
-	}
-#define IPV4(o, how, arg)                                                                                    \
-	{                                                                                                    \
-		IPPROTO_IP, IP_##o, how, arg, "IP_" #o, AN_INT                                               \
-	}
-#define IPV6(o, how, arg)                                                                                    \
-	{                                                                                                    \
-		IPPROTO_IPV6, IPV6_##o, how, arg, "IPV6_" #o, AN_INT                                         \
-	}
+#define NO_INT(level, o, answer) ROW(level, o, KERNEL, 0, #o, answer)
 
 /* Rows 0..OPTION_ROWS_MAX-3 are bits of fd_options(): what can be set before the decision comes first. */
 static const struct option table[] = {
@@ -342,66 +331,9 @@ void options_inherit(const struct description *from, struct description *to)
 	memcpy(to->hints, from->hints, sizeof to->hints);
 }
 
-/* ------------------------------------------------------------ TCP_INFO */
-
-/*
- * struct tcp_info of Linux 6.18. The layout is the kernel's interface; the
- * machine's header may be older and shorter, so it is written out here and
- * checked against the header's first part. X(type, field, source expression)
- */
-struct tcp_info_linux {
-	uint8_t state, ca_state, retransmits, probes, backoff, options;
-	uint8_t wscale;	     /* send scale in the low half */
-	uint8_t app_limited; /* delivery_rate_app_limited:1, fastopen_client_fail:2 */
-	uint32_t rto, ato, snd_mss, rcv_mss;
-	uint32_t unacked, sacked, lost, retrans, fackets;
-	uint32_t last_data_sent, last_ack_sent, last_data_recv, last_ack_recv;
-	uint32_t pmtu, rcv_ssthresh, rtt, rttvar, snd_ssthresh, snd_cwnd, advmss, reordering;
-	uint32_t rcv_rtt, rcv_space, total_retrans;
-	uint64_t pacing_rate, max_pacing_rate, bytes_acked, bytes_received;
-	uint32_t segs_out, segs_in, notsent_bytes, min_rtt, data_segs_in, data_segs_out;
-	uint64_t delivery_rate, busy_time, rwnd_limited, sndbuf_limited;
-	uint32_t delivered, delivered_ce;
-	uint64_t bytes_sent, bytes_retrans;
-	uint32_t dsack_dups, reord_seen, rcv_ooopack, snd_wnd, rcv_wnd, rehash;
-	uint16_t total_rto, total_rto_recoveries;
-	uint32_t total_rto_time;
-};
-_Static_assert(offsetof(struct tcp_info_linux, rto) == offsetof(struct tcp_info, tcpi_rto), "tcp_info");
-_Static_assert(offsetof(struct tcp_info_linux, pacing_rate) == offsetof(struct tcp_info, tcpi_pacing_rate),
-	       "tcp_info");
-_Static_assert(offsetof(struct tcp_info_linux, snd_wnd) == offsetof(struct tcp_info, tcpi_snd_wnd),
-	       "tcp_info");
-
-#define LINUX_TIME_WAIT 6
-#define LINUX_CLOSE	7
-
-static void info_fill(struct tcp_info_linux *t, const struct sock_info *i)
-{
-	memset(t, 0, sizeof *t);
-#define C(field) t->field = i->field;
-	C(state) C(ca_state) C(retransmits) C(probes) C(backoff) C(options);
-	if (i->state == LINUX_TIME_WAIT)
-		t->state = LINUX_CLOSE; /* the kernel has given the rest to a small object of its own */
-	t->wscale = (uint8_t)((i->snd_wscale & 15) | i->rcv_wscale << 4);
-	t->app_limited = i->delivery_rate_app_limited;
-	C(rto) C(ato) C(snd_mss) C(rcv_mss) C(unacked) C(sacked) C(lost) C(retrans);
-	C(last_data_sent) C(last_ack_sent) C(last_data_recv) C(last_ack_recv);
-	C(pmtu) C(rcv_ssthresh) C(rtt) C(rttvar) C(snd_ssthresh) C(snd_cwnd) C(advmss) C(reordering);
-	C(rcv_rtt) C(rcv_space) C(total_retrans);
-	C(pacing_rate) C(max_pacing_rate) C(bytes_acked) C(bytes_received);
-	C(segs_out) C(segs_in) C(notsent_bytes) C(min_rtt) C(data_segs_in) C(data_segs_out);
-	C(delivery_rate) C(busy_time) C(rwnd_limited) C(sndbuf_limited);
-	C(delivered) C(delivered_ce) C(bytes_sent) C(bytes_retrans);
-	C(dsack_dups) C(reord_seen) C(rcv_ooopack) C(snd_wnd) C(rcv_wnd) C(rehash);
-	C(total_rto) C(total_rto_recoveries) C(total_rto_time);
-#undef C
-}
-
 /* ------------------------------------------------------------ get */
 
-/* Copy out as Linux: as many bytes as there is room for; *len is the number copied. */
-static int copy_out(const void *v, socklen_t size, void *value, socklen_t *len)
+int option_copy_out(const void *v, socklen_t size, void *value, socklen_t *len)
 {
 	socklen_t n = MIN_OF(*len, size);
 
@@ -417,9 +349,9 @@ static int copy_out_int(int level, int v, void *value, socklen_t *len)
 	/* ip(7): a short buffer gets a byte */
 	if (level == IPPROTO_IP && *len && *len < sizeof v && v >= 0 && v <= 255) {
 		uint8_t byte = (uint8_t)v;
-		return copy_out(&byte, 1, value, len);
+		return option_copy_out(&byte, 1, value, len);
 	}
-	return copy_out(&v, sizeof v, value, len);
+	return option_copy_out(&v, sizeof v, value, len);
 }
 
 static int get_core(struct description *p, enum sock_option o, int *v)
@@ -433,25 +365,6 @@ static int get_core(struct description *p, enum sock_option o, int *v)
 	netio_leave(the_stack);
 	lib_leave();
 	return r;
-}
-
-static int get_info(struct description *p, void *value, socklen_t *len)
-{
-	struct tcp_info_linux t;
-	struct sock_info i;
-	struct stack_cx *cx;
-	int r;
-
-	lib_enter();
-	cx = netio_enter(the_stack);
-	netio_drive(the_stack, cx);
-	r = p->sock ? sock_info(cx, p->sock, &i) : -EBADF;
-	netio_leave(the_stack);
-	lib_leave();
-	if (r < 0)
-		return r;
-	info_fill(&t, &i);
-	return copy_out(&t, sizeof t, value, len);
 }
 
 static int take_error(struct description *p)
@@ -472,7 +385,7 @@ static int take_error(struct description *p)
 static int get_timeout(nsec t, void *value, socklen_t *len)
 {
 	struct timeval tv = {(time_t)(t / NS_PER_S), (suseconds_t)(t % NS_PER_S / NS_PER_US)};
-	return copy_out(&tv, sizeof tv, value, len);
+	return option_copy_out(&tv, sizeof tv, value, len);
 }
 
 static int get_socket_special(int fd, struct description *p, int name, void *value, socklen_t *len)
@@ -485,21 +398,21 @@ static int get_socket_special(int fd, struct description *p, int name, void *val
 	case SO_LINGER:
 		r = get_core(p, SOCK_OPT_LINGER, &v);
 		l = (struct linger){v >= 0, v >= 0 ? v : 0};
-		return r ? r : copy_out(&l, sizeof l, value, len);
+		return r ? r : option_copy_out(&l, sizeof l, value, len);
 	case SO_RCVLOWAT:
-		return copy_out(&p->rcvlowat, sizeof p->rcvlowat, value, len);
+		return option_copy_out(&p->rcvlowat, sizeof p->rcvlowat, value, len);
 	case SO_RCVTIMEO:
 		return get_timeout(atomic_load(&p->rcvtimeo), value, len);
 	case SO_SNDTIMEO:
 		return get_timeout(atomic_load(&p->sndtimeo), value, len);
 	case SO_DOMAIN:
 		v = p->v6 ? AF_INET6 : AF_INET;
-		return copy_out(&v, sizeof v, value, len);
+		return option_copy_out(&v, sizeof v, value, len);
 	case SO_ERROR:
 		v = take_error(p);
-		return copy_out(&v, sizeof v, value, len);
+		return option_copy_out(&v, sizeof v, value, len);
 	case SO_PEERCRED: /* as on every TCP socket: nobody */
-		return copy_out(&nobody, sizeof nobody, value, len);
+		return option_copy_out(&nobody, sizeof nobody, value, len);
 	case SO_COOKIE: /* the placeholder's: the connection's identity */
 		return sys.getsockopt(fd, SOL_SOCKET, SO_COOKIE, value, len) ? -errno : 0;
 	default:
@@ -519,16 +432,16 @@ static int get_special(int fd, struct description *p, const struct option *o, vo
 		return get_socket_special(fd, p, o->name, value, len);
 	if (o->level == IPPROTO_IPV6) {
 		v = p->v6only;
-		return copy_out(&v, sizeof v, value, len);
+		return option_copy_out(&v, sizeof v, value, len);
 	}
 	if (o->level == IPPROTO_TCP && o->name == TCP_INFO)
-		return get_info(p, value, len);
+		return options_tcp_info(p, value, len);
 	if (o->level == IPPROTO_TCP) {
 		r = get_core(p, SOCK_OPT_CC, &v);
 		name = stack_cc_name(v);
 		if (!r && name)
 			memcpy(padded, name, MIN_OF(strlen(name), sizeof padded - 1));
-		return r ? r : copy_out(padded, sizeof padded, value, len);
+		return r ? r : option_copy_out(padded, sizeof padded, value, len);
 	}
 	/* IP_MTU: only on a connected socket */
 	lib_enter();
@@ -548,7 +461,7 @@ static int get_listener(int fd, struct description *p, int level, int name, void
 	int *v = value, e;
 
 	if (level == IPPROTO_TCP && name == TCP_INFO)
-		return get_info(p, value, len);
+		return options_tcp_info(p, value, len);
 	if (sys.getsockopt(fd, level, name, value, len))
 		return -errno;
 	if (level == SOL_SOCKET && name == SO_ERROR && *len == sizeof *v && !*v) {
@@ -573,7 +486,7 @@ static int get_kernel(const struct option *o, void *value, socklen_t *len)
 		/* a pacing rate is a long, or an int where no long fits */
 		if (o->name == SO_MAX_PACING_RATE && *len < sizeof words)
 			break;
-		return copy_out(words, sizeof words, value, len);
+		return option_copy_out(words, sizeof words, value, len);
 	case AN_INT:
 		break;
 	}

@@ -1,5 +1,5 @@
 /*
- * socket.h - what socket.c, establish.c and options.c share among themselves.
+ * socket.h - what socket.c, establish.c, accept.c and options.c share among themselves.
  */
 #ifndef PRELOAD_SOCKET_H
 #define PRELOAD_SOCKET_H
@@ -49,5 +49,9 @@ void sigpipe_raise(void);
 int listener_connect(int fd, const struct sockaddr *sa, socklen_t len);
 /* A listener's: what an accepted socket inherits in the description. */
 void options_inherit(const struct description *from, struct description *to);
+/* Copy out as Linux: as many bytes as there is room for; *len is the number copied. 0 or -EFAULT. */
+int option_copy_out(const void *v, socklen_t size, void *value, socklen_t *len);
+/* getsockopt(TCP_INFO) (options_info.c). */
+int options_tcp_info(struct description *p, void *value, socklen_t *len);
 
 #endif
