@@ -184,6 +184,7 @@ void attach_describe(const struct netio *n, struct attach_message *m)
 	memset(m, 0, sizeof *m);
 	m->type = MESSAGE_ATTACH;
 	m->proc = n->proc;
+	m->serial = n->serial;
 	m->device = n->dev;
 	for (uint32_t i = 0; i < ARRAY_LEN(device_kinds); i++)
 		if (device_kinds[i] == n->dev.ops)

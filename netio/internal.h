@@ -199,6 +199,7 @@ struct netio {
 	pthread_mutex_t line_lock; /* one thread of the process is at it */
 	struct fork_state {
 		ref proc;
+		uint32_t serial;
 		int line; /* the child's life line */
 		bool locked;
 	} forking;
@@ -320,8 +321,12 @@ bool procs_all_blind(struct netio *n, struct stack_cx *cx, ref object);
 void procs_give_up(struct netio *n, struct stack_cx *cx, ref object);
 /* A slot for a process that has the sockets with these cookies; REF_NONE: none of them is an object. */
 ref proc_spawned(struct netio *n, struct stack_cx *cx, const struct spawn_message *m);
+/* Is it still the process with this serial that the place is of? Lock held. */
+bool proc_is_current(const struct stack_cx *cx, ref proc, uint32_t serial);
+/* Does it live for certain? False says nothing. */
+bool proc_lives(struct netio *n, ref proc);
 /* exec(): our own slot `proc`, but the threads, wait sets and driver of the old image are gone. */
-bool proc_renew(struct netio *n, struct stack_cx *cx, ref proc);
+bool proc_renew(struct netio *n, struct stack_cx *cx, ref proc, uint32_t serial);
 void proc_waiters_add(struct netio *n, struct stack_cx *cx, ref hold, int by);
 void proc_driver_set(struct netio *n, struct stack_cx *cx, bool on);
 ref hold_new(struct stack_cx *cx, ref proc, ref object);
@@ -340,7 +345,9 @@ static inline bool keeper_look_due(const struct netio *n)
 	return n->cx.now >= n->look_at || n->keepers != n->region.head->keepers ||
 	       atomic_load_explicit(&n->line_lost, memory_order_relaxed);
 }
-/* In a forked child: the parent's other threads were perhaps at it. */
+/* Around fork(): no other thread is at it. */
+void keeper_line_before_fork(struct netio *n);
+void keeper_line_parent_after_fork(struct netio *n);
 void keeper_line_after_fork(struct netio *n);
 /* The life line is `fd` from now on (taken over; 0 or a negative errno). */
 int keeper_line_set(struct netio *n, int fd);
@@ -384,9 +391,19 @@ struct return_message {
 	uint32_t serial, reserved;
 	uint64_t secret;
 };
+/*
+ * Every message names a process by place and serial: when it is read, the process may have been reaped and
+ * the place be another's.
+ */
+struct add_message {
+	uint32_t type;
+	ref proc; /* whose is the line that comes with it */
+	uint32_t serial, reserved;
+};
 struct attach_message {
 	uint32_t type;
-	ref proc; /* whose life line this is, or (ADD) the line that comes with it */
+	ref proc; /* whose life line this is */
+	uint32_t serial;
 	uint32_t device_kind;
 	uint64_t fingerprint; /* of the configuration (rendezvous.c) */
 	uint32_t drain_ms;    /* how long what processes left may go without an acknowledgement */

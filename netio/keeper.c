@@ -89,22 +89,24 @@ static int watch(struct keeper *k, int op, int fd, uint64_t tag)
 	return (int)RAW4(SYS_epoll_ctl, k->epfd, op, fd, &e);
 }
 
-/* The line is process `proc`'s from now on. Lock held. */
-static void line_bind(struct keeper *k, struct line *l, ref proc)
+/* The line is from now on that of the process in place `proc`, if it is still there. Lock held. */
+static bool line_bind(struct keeper *k, struct line *l, ref proc, uint32_t serial)
 {
 	struct stack_cx *cx = &k->n->cx;
 	struct proc *p = pool_at(cx, proc);
 
-	if (!proc || !pool_valid(cx, POOL_PROC, proc))
-		return;
+	if (!proc_is_current(cx, proc, serial))
+		return false;
 	l->proc = proc;
-	l->serial = p->serial;
+	l->serial = serial;
 	p->keeper = k->n->region.head->keepers;
 	k->open++;
 	k->strangers--;
+	return true;
 }
 
-static struct line *line_open(struct keeper *k, int fd, ref proc, bool trusted)
+/* A line, of nobody yet. NULL: no room; fd is closed. */
+static struct line *line_open(struct keeper *k, int fd, bool trusted)
 {
 	uint32_t i = 0;
 
@@ -117,20 +119,31 @@ static struct line *line_open(struct keeper *k, int fd, ref proc, bool trusted)
 	k->line_count = MAX_OF(k->line_count, i + 1);
 	k->lines[i] = (struct line){.fd = fd, .trusted = trusted};
 	k->strangers++;
-	if (proc) {
-		netio_enter(k->n);
-		line_bind(k, &k->lines[i], proc);
-		netio_leave(k->n);
-	}
 	return &k->lines[i];
 }
 
 /* Does it stand for the process in that place still? */
 static bool line_is_current(struct keeper *k, const struct line *l)
 {
-	const struct proc *p = pool_at(&k->n->cx, l->proc);
+	return proc_is_current(&k->n->cx, l->proc, l->serial);
+}
 
-	return l->proc && pool_valid(&k->n->cx, POOL_PROC, l->proc) && p->serial == l->serial;
+/*
+ * A process that ends gives its record lock back before the line hangs up (the kernel closes all files, then
+ * drops what they were). Who holds it still has lost the line alone, and will return.
+ */
+static void process_ended(struct keeper *k, ref proc)
+{
+	struct netio *n = k->n;
+	struct stack_cx *cx = &n->cx;
+
+	if (proc_lives(n, proc)) {
+		((struct proc *)pool_at(cx, proc))->keeper = 0;
+		k->missing = true;
+		return;
+	}
+	proc_reap(n, cx, proc);
+	pumps_forget_process(proc);
 }
 
 static void line_ended(struct keeper *k, struct line *l)
@@ -138,10 +151,8 @@ static void line_ended(struct keeper *k, struct line *l)
 	struct netio *n = k->n;
 	struct stack_cx *cx = netio_enter(n);
 
-	if (line_is_current(k, l)) {
-		proc_reap(n, cx, l->proc);
-		pumps_forget_process(l->proc);
-	}
+	if (line_is_current(k, l))
+		process_ended(k, l->proc);
 	netio_drive(n, cx);
 	netio_leave(n);
 	raw_close(l->fd);
@@ -149,6 +160,21 @@ static void line_ended(struct keeper *k, struct line *l)
 	k->strangers -= l->proc == REF_NONE;
 	*l = (struct line){.fd = -1};
 	forwards_update(n, k->epfd);
+}
+
+/* A line that somebody else has made for a process. */
+static void line_begin(struct keeper *k, int fd, ref proc, uint32_t serial)
+{
+	struct line *l = line_open(k, fd, true);
+	bool bound;
+
+	if (!l)
+		return;
+	netio_enter(k->n);
+	bound = line_bind(k, l, proc, serial);
+	netio_leave(k->n);
+	if (!bound)
+		line_ended(k, l); /* reaped before we read of the line */
 }
 
 static void line_answer(struct keeper *k, const struct line *l)
@@ -159,6 +185,7 @@ static void line_answer(struct keeper *k, const struct line *l)
 
 	attach_describe(n, &m);
 	m.proc = l->proc;
+	m.serial = l->serial;
 	m.drain_ms = k->drain_ms;
 	attach_fds(n, fds);
 	message_send(l->fd, &m, sizeof m, fds, ATTACH_FDS);
@@ -177,13 +204,16 @@ static void line_enter(struct keeper *k, struct line *l, const struct enter_mess
 	struct netio *n = k->n;
 	bool like = m->layout == netio_layout();
 	bool same = like && m->fingerprint == n->fingerprint && !n->failure;
+	ref slot;
 
 	if (!k->open && !k->missing && !pumps_live() && !passages_live() && (!same || m->fresh)) {
 		k->leaving = true; /* it hears of it when we hang up */
 		return;
 	}
 	if (same) {
-		line_bind(k, l, proc_slot(n, netio_enter(n)));
+		slot = proc_slot(n, netio_enter(n));
+		if (slot)
+			line_bind(k, l, slot, ((struct proc *)pool_at(&n->cx, slot))->serial);
 		netio_leave(n);
 	}
 	if (l->proc)
@@ -210,7 +240,7 @@ static bool line_return(struct keeper *k, struct line *l, const struct return_me
 		}
 	}
 	if (known)
-		line_bind(k, l, m->proc);
+		line_bind(k, l, m->proc, m->serial);
 	netio_leave(n);
 	return known;
 }
@@ -223,14 +253,16 @@ static void line_spawn(struct keeper *k, int fd, const struct spawn_message *m)
 	uint32_t known[2] = {MESSAGE_SPAWN, slot != REF_NONE};
 	struct ucred u = {0};
 	socklen_t len = sizeof u;
+	struct proc *p = pool_at(cx, slot);
+	uint32_t serial = slot ? p->serial : 0;
 
 	/* The child of vfork() that made the line, and which keeps its number over the exec. */
 	if (slot && !RAW6(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &u, &len, 0))
-		((struct proc *)pool_at(cx, slot))->pid = u.pid;
+		p->pid = u.pid;
 	netio_leave(n);
 	message_send(fd, known, sizeof known, NULL, 0);
 	if (slot)
-		line_open(k, fd, slot, true);
+		line_begin(k, fd, slot, serial);
 	else
 		raw_close(fd);
 	forwards_update(n, k->epfd);
@@ -245,7 +277,7 @@ static void line_accept(struct keeper *k)
 	if (fd < 0)
 		return;
 	if (trusted || k->strangers < STRANGERS_MAX)
-		line_open(k, fd, REF_NONE, trusted);
+		line_open(k, fd, trusted);
 	else
 		raw_close(fd);
 }
@@ -253,6 +285,7 @@ static void line_accept(struct keeper *k)
 union message {
 	uint32_t word[2];
 	struct enter_message enter;
+	struct add_message add;
 	struct spawn_message spawn;
 	struct return_message back;
 	struct pump_message pump;
@@ -297,8 +330,8 @@ static int process_said_more(struct keeper *k, struct line *l, const union messa
 /* What a process may say. How many of the descriptors it was that were taken over. */
 static int process_said(struct keeper *k, struct line *l, const union message *m, int len, const int *fds)
 {
-	if (len == sizeof m->word && m->word[0] == MESSAGE_ADD && fds[0] >= 0)
-		line_open(k, fds[0], m->word[1], true);
+	if (len == sizeof m->add && m->add.type == MESSAGE_ADD && fds[0] >= 0)
+		line_begin(k, fds[0], m->add.proc, m->add.serial);
 	else if (len == sizeof m->spawn && m->spawn.type == MESSAGE_SPAWN && fds[0] >= 0)
 		line_spawn(k, fds[0], &m->spawn);
 	else if (len == sizeof m->pass && m->pass.type == MESSAGE_CLAIM && fds[0] >= 0)
@@ -487,7 +520,7 @@ static bool begin(struct keeper *k, int control)
 	numbers_raise();
 	pumps_recover(k->n);
 	be_born(k);
-	line_open(k, control, m.proc, true);
+	line_begin(k, control, m.proc, m.serial);
 	if (k->listener >= 0)
 		watch(k, EPOLL_CTL_ADD, k->listener, EVENT_LISTENER);
 	look_for_missing(k);

@@ -88,7 +88,8 @@ int message_wait(int from, int ms)
 
 int keeper_add(struct netio *n, ref proc, int *line)
 {
-	uint32_t m[2] = {MESSAGE_ADD, proc};
+	const struct proc *p = pool_at(&n->cx, proc);
+	struct add_message m = {.type = MESSAGE_ADD, .proc = proc, .serial = p->serial};
 	int pair[2], err;
 
 	if (n->keeper_fd < 0)
@@ -99,7 +100,7 @@ int keeper_add(struct netio *n, ref proc, int *line)
 	/* Once the keeper knows of the slot it is the keeper's to free. */
 	err = fds_keep(pair[0], line);
 	if (!err)
-		err = message_send(n->keeper_fd, m, sizeof m, &pair[1], 1);
+		err = message_send(n->keeper_fd, &m, sizeof m, &pair[1], 1);
 	raw_close(pair[1]);
 	if (err && *line >= 0)
 		fds_drop(line);
@@ -199,7 +200,7 @@ int netio_join(int line, const struct attach_message *m, const int fd[ATTACH_FDS
 	n->joined = true;
 	n->fingerprint = m->fingerprint;
 	netio_enter(n);
-	if (!err && !proc_renew(n, &n->cx, m->proc))
+	if (!err && !proc_renew(n, &n->cx, m->proc, m->serial))
 		err = -EPROTO;
 	netio_leave(n);
 	if (err) {

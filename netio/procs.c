@@ -115,12 +115,25 @@ static void slot_sign(struct netio *n, struct stack_cx *cx, ref r)
 	RAW3(SYS_fcntl, n->region.fd, F_SETLK, &mark);
 }
 
+bool proc_is_current(const struct stack_cx *cx, ref r, uint32_t serial)
+{
+	const struct proc *p = pool_at(cx, r);
+
+	return r && pool_valid(cx, POOL_PROC, r) && p->serial == serial;
+}
+
+bool proc_lives(struct netio *n, ref r)
+{
+	struct flock mark = mark_of(r);
+
+	return !RAW3(SYS_fcntl, n->region.fd, F_GETLK, &mark) && mark.l_type != F_UNLCK;
+}
+
 bool proc_is_gone(struct netio *n, struct stack_cx *cx, ref r)
 {
 	const struct proc *p = proc_at(cx, r);
-	struct flock mark = mark_of(r);
 
-	if (RAW3(SYS_fcntl, n->region.fd, F_GETLK, &mark) || mark.l_type != F_UNLCK)
+	if (proc_lives(n, r))
 		return false;
 	return !p->pid || RAW2(SYS_kill, p->pid, 0) == -ESRCH;
 }
@@ -401,11 +414,11 @@ ref proc_spawned(struct netio *n, struct stack_cx *cx, const struct spawn_messag
 	return slot;
 }
 
-bool proc_renew(struct netio *n, struct stack_cx *cx, ref r)
+bool proc_renew(struct netio *n, struct stack_cx *cx, ref r, uint32_t serial)
 {
 	struct proc *p = proc_at(cx, r);
 
-	if (!pool_valid(cx, POOL_PROC, r))
+	if (!proc_is_current(cx, r, serial))
 		return false;
 	n->proc = r;
 	p->blind = false;
@@ -472,6 +485,7 @@ void netio_before_fork(struct netio *n, ref *(*inherit)(ref object))
 		return;
 	netio_births_begin();
 	keeper_start(n); /* without one the stack is shared all the same, but nobody sees a SIGKILL */
+	keeper_line_before_fork(n);
 	cx = netio_enter(n);
 	n->forking.locked = true;
 	child = proc_slot(n, cx);
@@ -479,6 +493,7 @@ void netio_before_fork(struct netio *n, ref *(*inherit)(ref object))
 		holds_copy(cx, n->proc, child, inherit);
 		waitsets_before_fork(n, cx, child);
 		n->forking.proc = child;
+		n->forking.serial = proc_at(cx, child)->serial;
 		keeper_add(n, child, &n->forking.line);
 	}
 	n->region.head->making = REF_NONE;
@@ -497,6 +512,7 @@ void netio_parent_after_fork(struct netio *n)
 	/* If there is no child the keeper sees the line's other end hang up. */
 	if (n->forking.line >= 0)
 		fds_drop(&n->forking.line);
+	keeper_line_parent_after_fork(n);
 	netio_leave(n);
 }
 
@@ -520,6 +536,7 @@ int netio_child_after_fork(struct netio *n)
 		fds_drop(&l->fd);
 	n->spawning = NULL;
 	n->proc = n->forking.proc;
+	n->serial = n->forking.serial;
 	if (!n->proc)
 		return -ENOMEM;
 	if (n->forking.line >= 0) {

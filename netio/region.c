@@ -51,14 +51,14 @@ uint64_t netio_layout(void)
 	    sizeof(struct device),	  sizeof(struct attach_message),
 	    sizeof(struct enter_message), sizeof(struct return_message),
 	    sizeof(struct spawn_message), REGION_HEAD_BYTES,
-	    FIELD(region_head, lock),	  FIELD(region_head, last_now),
-	    FIELD(region_head, limit),	  FIELD(region_head, reserved),
-	    FIELD(region_head, broken),	  FIELD(region_head, armed),
-	    FIELD(region_head, procs),	  FIELD(region_head, drivers),
-	    FIELD(region_head, name),	  FIELD(region_head, secret),
-	    FIELD(region_head, keepers),  FIELD(region_head, has_init),
-	    FIELD(region_head, waiters),  FIELD(region_head, parked),
-	    FIELD(region_head, activity),
+	    sizeof(struct add_message),	  FIELD(region_head, lock),
+	    FIELD(region_head, last_now), FIELD(region_head, limit),
+	    FIELD(region_head, reserved), FIELD(region_head, broken),
+	    FIELD(region_head, armed),	  FIELD(region_head, procs),
+	    FIELD(region_head, drivers),  FIELD(region_head, name),
+	    FIELD(region_head, secret),	  FIELD(region_head, keepers),
+	    FIELD(region_head, has_init), FIELD(region_head, waiters),
+	    FIELD(region_head, parked),	  FIELD(region_head, activity),
 	};
 #undef FIELD
 	uint64_t hash = layout_mix(stack_layout_hash() ^ users_layout, facts, ARRAY_LEN(facts));

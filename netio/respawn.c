@@ -250,6 +250,20 @@ static void line_drop(struct netio *n)
 	lock_release(n);
 }
 
+/*
+ * Not while another thread makes a keeper or a line: its descriptors have no owner yet, and the child's
+ * copies would keep the name, or a dead keeper's lines, for ever.
+ */
+void keeper_line_before_fork(struct netio *n)
+{
+	pthread_mutex_lock(&n->line_lock);
+}
+
+void keeper_line_parent_after_fork(struct netio *n)
+{
+	pthread_mutex_unlock(&n->line_lock);
+}
+
 void keeper_line_after_fork(struct netio *n)
 {
 	pthread_mutex_init(&n->line_lock, NULL);
