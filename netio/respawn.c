@@ -103,7 +103,10 @@ NOT_INSTRUMENTED static int grandchild(void *arg)
 
 	RAW1(SYS_setsid, 0);
 	RAW1(SYS_chdir, "/");
-	RAW3(SYS_dup3, b->line, KEEPER_FD, 0);
+	if (b->line == KEEPER_FD) /* of a program without 0, 1 or 2 */
+		RAW3(SYS_fcntl, KEEPER_FD, F_SETFD, 0);
+	else
+		RAW3(SYS_dup3, b->line, KEEPER_FD, 0);
 	RAW3(SYS_close_range, KEEPER_FD + 1, UINT32_MAX, 0);
 	for (int fd = 0; fd < KEEPER_FD; fd++)
 		RAW1(SYS_close, fd);

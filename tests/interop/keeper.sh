@@ -532,6 +532,34 @@ c_a_stranger_takes_over() {
 	stack_is_free
 }
 
+# ------------------------------------------------------------ where it is born
+
+# A program that has closed some of its numbers 0 to 2: whatever numbers the keeper's birth takes then, it lives.
+c_born_without_standard_numbers() {
+	stack_is_free
+	local closed born
+	for closed in 0 1 2 0,1 0,2 1,2 0,1,2; do
+		rm -f listens
+		ours /usr/bin/python3 -c "
+import fcntl, os, socket, sys
+def high(f): # and what is below is closed: 3 is free
+    return fcntl.fcntl(f, fcntl.F_DUPFD, 40)
+l = socket.socket(fileno=high(socket.socket()))
+out = high(open('listens', 'w'))
+l.bind(('0.0.0.0', 7115))
+for fd in ($closed,):
+    os.close(fd)
+l.listen(5)
+os.write(out, b'yes')
+l.accept()[0].sendall(b'there\n')" &
+		wait_until 50 "the server" test -s listens || fail "without $closed: no server"
+		born=$(keepers)
+		[ "$(timeout 5 nc.openbsd -d "$STACK" 7115)" = there ] || fail "without $closed: no answer"
+		[ -n "$born" ] && [ "$(keepers)" = "$born" ] || fail "without $closed: '$born' is '$(keepers)' now"
+		stack_is_free
+	done
+}
+
 # ------------------------------------------------------------ all of them
 
 if [ "${1:-}" = --case ]; then
