@@ -292,6 +292,9 @@ static int get_queue(const struct tcb *t, enum sock_option o, int *value)
 	case SOCK_OPT_INQ:
 		*value = readable_now(t);
 		return 0;
+	case SOCK_OPT_INQ_FIN:
+		*value = (int)MIN_OF(buffer_len(&t->rcvbuf) + t->fin_received, (uint64_t)INT32_MAX);
+		return 0;
 	case SOCK_OPT_OUTQ:
 		*value = unacknowledged(t, t->snd_una);
 		return 0;
@@ -355,6 +358,12 @@ static int get_tcp_option(struct stack_cx *cx, const struct tcb *t, enum sock_op
 		return 0;
 	case SOCK_OPT_NOTSENT_LOWAT:
 		*value = (int)t->notsent_lowat;
+		return 0;
+	case SOCK_OPT_BUF_LOCK:
+		*value = t->sndbuf_locked | t->rcvbuf_locked << 1;
+		return 0;
+	case SOCK_OPT_TIMESTAMP:
+		*value = (int)ts_now(cx, t);
 		return 0;
 	default:
 		return get_queue(t, o, value);

@@ -6,10 +6,13 @@
  * splice() have no kernel object to work on, so they copy through a buffer; the
  * file's offset and the pipe's contents advance by exactly what the socket took.
  */
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <sys/stat.h>
 
 #include "preload/calls.h"
+#include "preload/fdtable.h"
 #include "preload/passing.h"
 #include "preload/socket.h"
 #include "preload/wait.h"
@@ -192,8 +195,28 @@ ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t size, int flags, stru
 	return recvfrom(fd, buf, n, flags, sa, len);
 }
 
+/* As the kernel's put_cmsg() for its only control message of TCP. Returns the length used. */
+static size_t put_inq(struct msghdr *m, int left)
+{
+	struct cmsghdr head = {CMSG_LEN(sizeof left), IPPROTO_TCP, TCP_CM_INQ};
+	uint8_t *to = m->msg_control;
+
+	if (!to || m->msg_controllen < sizeof head) {
+		m->msg_flags |= MSG_CTRUNC;
+		return 0;
+	}
+	if (m->msg_controllen < head.cmsg_len) {
+		m->msg_flags |= MSG_CTRUNC;
+		head.cmsg_len = m->msg_controllen;
+	}
+	memcpy(to, &head, sizeof head);
+	memcpy(to + sizeof head, &left, head.cmsg_len - sizeof head);
+	return MIN_OF(CMSG_SPACE(sizeof left), m->msg_controllen);
+}
+
 static int64_t recv_message(int fd, ref d, struct msghdr *m, int flags)
 {
+	size_t used = 0;
 	int64_t r;
 
 	if (!m)
@@ -205,8 +228,10 @@ static int64_t recv_message(int fd, ref d, struct msghdr *m, int flags)
 		return -EMSGSIZE;
 	if (r >= 0) {
 		m->msg_namelen = 0;
-		m->msg_controllen = 0;
 		m->msg_flags = (flags & MSG_CMSG_CLOEXEC) | (flags & MSG_OOB ? MSG_OOB : 0);
+		if (UNLIKELY(atomic_load_explicit(&description_of(d)->inq, memory_order_relaxed)))
+			used = put_inq(m, socket_left(d));
+		m->msg_controllen = used;
 	}
 	return r;
 }

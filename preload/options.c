@@ -7,8 +7,10 @@
  *   CONST    get only, always this value
  *   KERNEL   changes semantics and is not built: a socket on which it was set
  *            stays in the kernel; on a stack socket it is ENOPROTOOPT
+ *   FIGURE   get only, taken from the connection (options_figures.c)
  *   SPECIAL  has its own code below
- * An option that is not in the table is ENOPROTOOPT, too.
+ * An option that is not in the table and nobody has set has its default, where
+ * that is true of the stack (options_default.c); else it is ENOPROTOOPT, too.
  *
  * While a socket is undecided the kernel checks and keeps every option; we only
  * remember which rows the application touched, and read those values back when
@@ -16,7 +18,8 @@
  * kernel first (it judges the arguments), then to the stack; a get is the
  * kernel's, but for TCP_INFO and the pending error.
  *
- * Place in the flow: calls_socket.c -> here (TCP_INFO: options_info.c) -> sock_set_option (core).
+ * Place in the flow: calls_socket.c -> here (TCP_INFO: options_info.c; options_figures.c,
+ * options_default.c) -> sock_set_option (core).
  */
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -25,7 +28,7 @@
 #include "preload/fdtable.h"
 #include "preload/socket.h"
 
-enum how { CORE, CORE_BOOL, HINT, CONST, KERNEL, SPECIAL };
+enum how { CORE, CORE_BOOL, HINT, CONST, KERNEL, SPECIAL, FIGURE };
 
 struct option {
 	int level, name;
@@ -37,6 +40,8 @@ struct option {
 };
 
 /* Options that glibc 2.36 has no name for. */
+#define OPT_SO_RCVTIMEO_NEW    66
+#define OPT_SO_SNDTIMEO_NEW    67
 #define OPT_TXREHASH	       74
 #define OPT_RCVMARK	       75
 #define OPT_IP_LOCAL_RANGE     51
@@ -106,7 +111,7 @@ static const struct option table[] = {
     TCP(FASTOPEN_CONNECT, KERNEL, 0),
     TCP(SAVE_SYN, KERNEL, 0),
     NO_INT(IPPROTO_TCP, TCP_ULP, NOTHING),
-    TCP(INQ, KERNEL, 0),
+    TCP(INQ, SPECIAL, 0),
     TCP(THIN_LINEAR_TIMEOUTS, KERNEL, 0),
     {IPPROTO_TCP, OPT_TCP_TX_DELAY, KERNEL, 0, "TCP_TX_DELAY", AN_INT},
     IPV4(TOS, CORE, SOCK_OPT_TOS),
@@ -124,7 +129,9 @@ static const struct option table[] = {
     [CARRIED_ROWS] = IPV4(FREEBIND, CONST, 0),
     IPV4(BIND_ADDRESS_NO_PORT, CONST, 0),
     IPV4(MTU, SPECIAL, 0),
-    {IPPROTO_IP, OPT_IP_PROTOCOL, CONST, IPPROTO_TCP, "IP_PROTOCOL", AN_INT},
+    {IPPROTO_IP, OPT_IP_PROTOCOL, FIGURE, 0, "IP_PROTOCOL", AN_INT},
+    IPV6(ADDRFORM, CONST, AF_INET6),
+    IPV6(MTU, SPECIAL, 0),
     IPV6(MTU_DISCOVER, CONST, IPV6_PMTUDISC_WANT),
     IPV6(AUTOFLOWLABEL, CONST, 1),
     SO(TYPE, CONST, SOCK_STREAM),
@@ -138,13 +145,32 @@ static const struct option table[] = {
     SO(PEERCRED, SPECIAL, 0),
     SO(COOKIE, SPECIAL, 0),
     SO(INCOMING_NAPI_ID, CONST, 0),
+    SO(PEERNAME, FIGURE, 0),
+    SO(MEMINFO, FIGURE, 0),
+    SO(NETNS_COOKIE, FIGURE, 0),
+    SO(BUF_LOCK, FIGURE, 0),
     TCP(INFO, SPECIAL, 0),
+    TCP(CC_INFO, FIGURE, 0),
+    TCP(TIMESTAMP, FIGURE, 0),
+    NO_INT(IPPROTO_TCP, TCP_FASTOPEN_KEY, NOTHING),
+    {IPPROTO_TCP, OPT_TCP_RTO_MAX_MS, FIGURE, 0, "TCP_RTO_MAX_MS", AN_INT},
+    {IPPROTO_TCP, OPT_TCP_RTO_MIN_US, FIGURE, 0, "TCP_RTO_MIN_US", AN_INT},
+    {IPPROTO_TCP, OPT_TCP_DELACK_MAX_US, FIGURE, 0, "TCP_DELACK_MAX_US", AN_INT},
 };
 _Static_assert(CARRIED_ROWS <= OPTION_BIT_UNKNOWN, "the rows do not fit the bits of fd_options()");
 _Static_assert(CARRIED_ROWS <= OPTION_ROWS_MAX, "the rows do not fit struct option_values");
 
+/* The two time-outs have a second number each, for 32-bit programs with 64-bit times: the same here. */
+static int one_name(int level, int name)
+{
+	if (level != SOL_SOCKET || sizeof(long) < 8)
+		return name;
+	return name == OPT_SO_RCVTIMEO_NEW ? SO_RCVTIMEO : name == OPT_SO_SNDTIMEO_NEW ? SO_SNDTIMEO : name;
+}
+
 static int row_find(int level, int name)
 {
+	name = one_name(level, name);
 	for (int i = 0; i < (int)ARRAY_LEN(table); i++)
 		if (table[i].level == level && table[i].name == name)
 			return i;
@@ -169,7 +195,8 @@ void option_touched(int fd, int level, int name)
 
 	if (row >= 0 && row < CARRIED_ROWS)
 		fd_mark_option(fd, (uint32_t)row);
-	else if (row < 0)
+	else if (row < 0 ? !untouched_still(fd, level, name)
+			 : table[row].how == KERNEL || table[row].how == FIGURE)
 		fd_mark_option(fd, OPTION_BIT_UNKNOWN);
 }
 
@@ -198,7 +225,7 @@ static bool gather_special(int fd, const struct option *o, int *value)
 	case SO_SNDTIMEO:
 		return true; /* 64 bits: options_apply() has them from timeout_read() */
 	}
-	if (o->level == IPPROTO_TCP) {
+	if (o->level == IPPROTO_TCP && o->name == TCP_CONGESTION) {
 		len = sizeof name;
 		if (sys.getsockopt(fd, o->level, o->name, name, &len))
 			return false;
@@ -280,7 +307,9 @@ static void hint_keep(struct description *p, int row, int value)
 
 static void apply_special(struct stack_cx *cx, struct description *p, const struct option *o, int value)
 {
-	if (o->level == IPPROTO_TCP) {
+	if (o->level == IPPROTO_TCP && o->name == TCP_INQ) {
+		atomic_store(&p->inq, (uint8_t)value);
+	} else if (o->level == IPPROTO_TCP) {
 		sock_set_option(cx, p->sock, SOCK_OPT_CC, value);
 	} else if (o->level == IPPROTO_IPV6) {
 		p->v6only = value != 0;
@@ -327,6 +356,7 @@ void options_inherit(const struct description *from, struct description *to)
 	atomic_store(&to->rcvtimeo, atomic_load(&from->rcvtimeo));
 	atomic_store(&to->sndtimeo, atomic_load(&from->sndtimeo));
 	to->rcvlowat = from->rcvlowat;
+	atomic_store(&to->inq, atomic_load(&from->inq));
 	to->hints_set = from->hints_set;
 	memcpy(to->hints, from->hints, sizeof to->hints);
 }
@@ -344,7 +374,7 @@ int option_copy_out(const void *v, socklen_t size, void *value, socklen_t *len)
 	return 0;
 }
 
-static int copy_out_int(int level, int v, void *value, socklen_t *len)
+int option_copy_out_int(int level, int v, void *value, socklen_t *len)
 {
 	/* ip(7): a short buffer gets a byte */
 	if (level == IPPROTO_IP && *len && *len < sizeof v && v >= 0 && v <= 255) {
@@ -430,12 +460,14 @@ static int get_special(int fd, struct description *p, const struct option *o, vo
 
 	if (o->level == SOL_SOCKET)
 		return get_socket_special(fd, p, o->name, value, len);
-	if (o->level == IPPROTO_IPV6) {
+	if (o->level == IPPROTO_IPV6 && o->name == IPV6_V6ONLY) {
 		v = p->v6only;
 		return option_copy_out(&v, sizeof v, value, len);
 	}
 	if (o->level == IPPROTO_TCP && o->name == TCP_INFO)
 		return options_tcp_info(p, value, len);
+	if (o->level == IPPROTO_TCP && o->name == TCP_INQ)
+		return option_copy_out_int(o->level, atomic_load(&p->inq), value, len);
 	if (o->level == IPPROTO_TCP) {
 		r = get_core(p, SOCK_OPT_CC, &v);
 		name = stack_cc_name(v);
@@ -443,7 +475,7 @@ static int get_special(int fd, struct description *p, const struct option *o, vo
 			memcpy(padded, name, MIN_OF(strlen(name), sizeof padded - 1));
 		return r ? r : option_copy_out(padded, sizeof padded, value, len);
 	}
-	/* IP_MTU: only on a connected socket */
+	/* IP_MTU, IPV6_MTU: only on a connected socket */
 	lib_enter();
 	cx = netio_enter(the_stack);
 	r = p->sock ? sock_names(cx, p->sock, NULL, &(struct endpoint){.port = 0}) : -ENOTCONN;
@@ -452,7 +484,7 @@ static int get_special(int fd, struct description *p, const struct option *o, vo
 	netio_leave(the_stack);
 	lib_leave();
 	v = r ? 0 : (int)i.pmtu;
-	return r ? r : copy_out_int(o->level, v, value, len);
+	return r ? r : option_copy_out_int(o->level, v, value, len);
 }
 
 /* A listener: both halves have it; the kernel's answer, but what only the stack knows. */
@@ -490,7 +522,7 @@ static int get_kernel(const struct option *o, void *value, socklen_t *len)
 	case AN_INT:
 		break;
 	}
-	return copy_out_int(o->level, o->arg, value, len);
+	return option_copy_out_int(o->level, o->arg, value, len);
 }
 
 int socket_get_option(int fd, ref d, int level, int name, void *value, socklen_t *len)
@@ -509,7 +541,7 @@ int socket_get_option(int fd, ref d, int level, int name, void *value, socklen_t
 	if (p->kind == FD_LISTENER)
 		return get_listener(fd, p, level, name, value, len);
 	if (!o)
-		return -ENOPROTOOPT;
+		return untouched_get(p->v6, level, name, value, len);
 	switch (o->how) {
 	case CORE:
 	case CORE_BOOL:
@@ -523,10 +555,12 @@ int socket_get_option(int fd, ref d, int level, int name, void *value, socklen_t
 		break;
 	case KERNEL:
 		return get_kernel(o, value, len);
+	case FIGURE:
+		return figure_get(fd, d, level, name, value, len);
 	case SPECIAL:
 		return get_special(fd, p, o, value, len);
 	}
-	return r ? r : copy_out_int(level, v, value, len);
+	return r ? r : option_copy_out_int(level, v, value, len);
 }
 
 /* ------------------------------------------------------------ set */
@@ -574,6 +608,12 @@ static int set_special(struct description *p, const struct option *o, const void
 	struct linger l;
 	int r;
 
+	if (o->level == IPPROTO_TCP && o->name == TCP_INQ) {
+		if (v < 0 || v > 1)
+			return -EINVAL;
+		atomic_store(&p->inq, (uint8_t)v);
+		return 0;
+	}
 	if (o->level == IPPROTO_TCP)
 		return o->name == TCP_INFO ? -ENOPROTOOPT : set_congestion(p, value, len);
 	if (o->level == IPPROTO_IPV6)
@@ -647,19 +687,22 @@ static int set_stack(struct description *p, int row, const void *value, socklen_
 	case SPECIAL:
 		return set_special(p, o, value, len, v);
 	case CONST:
+	case FIGURE:
 		break;
 	}
 	return -ENOPROTOOPT;
 }
 
 /* No such option: the kernel has looked at its value before it says so. */
-static int set_unknown(int level, const void *value, socklen_t len)
+static int set_unknown(bool v6, int level, int name, const void *value, socklen_t len)
 {
 	bool looked = level == SOL_SOCKET || level == IPPROTO_TCP;
 
 	if (looked && len < sizeof(int))
 		return -EINVAL;
-	return looked && (uintptr_t)value < 4096 ? -EFAULT : -ENOPROTOOPT;
+	if (looked && (uintptr_t)value < 4096)
+		return -EFAULT;
+	return memory_readable(value, len) && untouched_is(v6, level, name, value, len) ? 0 : -ENOPROTOOPT;
 }
 
 int socket_set_option(int fd, ref d, int level, int name, const void *value, socklen_t len)
@@ -679,12 +722,12 @@ int socket_set_option(int fd, ref d, int level, int name, const void *value, soc
 				 len);
 	}
 	if (row < 0)
-		return set_unknown(level, value, len);
+		return set_unknown(p->v6, level, name, value, len);
 	if (p->kind == FD_STREAM)
 		return set_stack(p, row, value, len);
 	/* A listener: nothing that the stack's half would not do; else the kernel first, it checks the value.
 	 */
-	if (table[row].how == KERNEL) {
+	if (table[row].how == KERNEL || table[row].how == FIGURE) {
 		r = set_stack(p, row, value, len);
 		return r ? r : sys.setsockopt(fd, level, name, value, len) ? -errno : 0;
 	}

@@ -29,6 +29,10 @@ struct tcp_info_linux {
 	uint32_t dsack_dups, reord_seen, rcv_ooopack, snd_wnd, rcv_wnd, rehash;
 	uint16_t total_rto, total_rto_recoveries;
 	uint32_t total_rto_time;
+	/* accurate ECN: none, as where it is off */
+	uint32_t received_ce, delivered_e1_bytes, delivered_e0_bytes, delivered_ce_bytes;
+	uint32_t received_e1_bytes, received_e0_bytes, received_ce_bytes;
+	uint16_t accecn_fail_mode, accecn_opt_seen;
 };
 _Static_assert(offsetof(struct tcp_info_linux, rto) == offsetof(struct tcp_info, tcpi_rto), "tcp_info");
 _Static_assert(offsetof(struct tcp_info_linux, pacing_rate) == offsetof(struct tcp_info, tcpi_pacing_rate),

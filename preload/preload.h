@@ -122,6 +122,7 @@ struct description {
 	int32_t rcvlowat;		     /* SO_RCVLOWAT, at least 1 */
 	uint32_t sent_undriven;		     /* bytes sent since the device was last looked at */
 	_Atomic uint8_t kernel_turn;	     /* a listener's fairness between its two halves */
+	_Atomic uint8_t inq;		     /* TCP_INQ: recvmsg() says what is left; read without the lock */
 	uint16_t local_port; /* of the last connect(): getsockname() shows it after a failure, too */
 	uint64_t hints_set;  /* options recorded for reading back (options.c) */
 	int32_t hints[16];

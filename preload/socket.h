@@ -53,5 +53,28 @@ void options_inherit(const struct description *from, struct description *to);
 int option_copy_out(const void *v, socklen_t size, void *value, socklen_t *len);
 /* getsockopt(TCP_INFO) (options_info.c). */
 int options_tcp_info(struct description *p, void *value, socklen_t *len);
+int option_copy_out_int(int level, int v, void *value, socklen_t *len);
+
+/* Newer than the headers of Debian 12. */
+#define OPT_TCP_RTO_MAX_MS    44
+#define OPT_TCP_RTO_MIN_US    45
+#define OPT_TCP_DELACK_MAX_US 46
+
+/* ------------------------------------------------------------ options_figures.c */
+
+/* What is left to read, and the end behind it (TCP_INQ). */
+int socket_left(ref d);
+int figure_get(int fd, ref d, int level, int name, void *value, socklen_t *len);
+
+/* ------------------------------------------------------------ options_default.c */
+
+/* The default of an option that describes the stack, too; -ENOPROTOOPT if it does not. */
+int untouched_get(bool v6, int level, int name, void *value, socklen_t *len);
+/* The default of any option: what a new socket of the kernel's answers. */
+int untouched_ask(bool v6, int level, int name, void *value, socklen_t *len);
+/* Is this value the default of such an option? */
+bool untouched_is(bool v6, int level, int name, const void *value, socklen_t len);
+/* Has kernel socket fd the default still? */
+bool untouched_still(int fd, int level, int name);
 
 #endif

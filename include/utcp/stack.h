@@ -265,6 +265,9 @@ enum sock_option {
 	SOCK_OPT_V6ONLY,     /* a listener on :: takes no IPv4 */
 	SOCK_OPT_ACCEPTCONN, /* get only */
 	SOCK_OPT_INQ,	     /* get only: SIOCINQ, bytes readable now */
+	SOCK_OPT_INQ_FIN,    /* get only: bytes received and not read, and the FIN behind them */
+	SOCK_OPT_BUF_LOCK,   /* get only: 1 SNDBUF was set, 2 RCVBUF was set */
+	SOCK_OPT_TIMESTAMP,  /* get only: the timestamp that a segment would carry now */
 	SOCK_OPT_OUTQ,	     /* get only: SIOCOUTQ, unacknowledged bytes and FIN as Linux counts */
 	SOCK_OPT_OUTQNSD,    /* get only: SIOCOUTQNSD */
 	SOCK_OPT_ATMARK,     /* get only */

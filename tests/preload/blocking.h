@@ -466,6 +466,14 @@ static char thread_state(int tid)
 	return p ? p[2] : '?';
 }
 
+/* In its call, asleep; or gone (a cancelled thread never says that it is done). */
+static bool is_quiet(const struct blocking_case *c)
+{
+	char state = c->tid ? thread_state(c->tid) : 'R';
+
+	return c->done || state == 'S' || state == '?';
+}
+
 static void *case_run(void *arg)
 {
 	struct blocking_case *c = arg;
@@ -488,7 +496,7 @@ static void quiet(void)
 	for (int calm = 0; calm < 10 && now_ms() < until; nap(5)) {
 		int busy = 0;
 		for (int i = 0; i < case_count; i++)
-			busy += !cases[i].done && (!cases[i].tid || thread_state(cases[i].tid) != 'S');
+			busy += !is_quiet(&cases[i]);
 		calm = busy ? 0 : calm + 1;
 	}
 }
