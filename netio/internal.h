@@ -232,6 +232,10 @@ const char *procs_verify(struct netio *n, struct stack_cx *cx);
 void ready_deliver(struct netio *n, struct stack_cx *cx);
 /* ready.c: evset bookkeeping for wait.c; lock held. */
 void evset_bind(struct stack_cx *cx, ref set, const struct bell *bell);
+/* Its bell rang in an image or process that is gone: from now on also by this slot of ours. */
+void evset_rebind(struct stack_cx *cx, ref set, ref proc, uint32_t slot);
+void evset_name(struct stack_cx *cx, ref set, uint64_t tag);
+uint64_t evset_tag(struct stack_cx *cx, ref set);
 uint32_t *evset_holders(struct stack_cx *cx, ref set);
 bool evset_bell_up(struct stack_cx *cx, ref set);
 void evset_bell_down(struct stack_cx *cx, ref set);
@@ -272,6 +276,8 @@ void waitsets_free(struct netio *n, bool close_fds);
 /* fork(): shares in the sets that the child inherits, and what it does with its copies. */
 void waitsets_before_fork(struct netio *n, struct stack_cx *cx, ref child);
 void waitsets_after_fork(struct netio *n);
+/* kept.c: bell and post of a set that was passed to us. 0 or a negative errno. */
+int kept_fetch(struct netio *n, uint64_t tag, int fds[2]);
 /* There is a new life line: who sleeps is to see it hang up. Lock held. */
 void waitsets_watch_line(struct netio *n);
 
@@ -332,7 +338,11 @@ void proc_driver_set(struct netio *n, struct stack_cx *cx, bool on);
 ref hold_new(struct stack_cx *cx, ref proc, ref object);
 /* True: it was the last one; the object is the caller's to free. */
 bool hold_drop(struct stack_cx *cx, ref hold);
-/* Drop a hold of class DESCRIPTION by the rules of close(); or all of a slot. */
+/* Our hold of it, made if need be; REF_NONE: no memory. */
+ref proc_hold_of(struct netio *n, struct stack_cx *cx, ref object);
+/* Our holds of sets with a tag, one after the other. */
+ref proc_set_hold(struct netio *n, struct stack_cx *cx, ref before);
+/* Drop a hold by the rules of close(); or all of a slot. */
 void proc_hold_end(struct stack_cx *cx, ref hold);
 void proc_holds_end(struct stack_cx *cx, ref proc);
 
@@ -373,7 +383,8 @@ enum {
 	MESSAGE_PASS,
 	MESSAGE_CLAIM,
 	MESSAGE_TAKEN,
-	MESSAGE_RETURN
+	MESSAGE_RETURN,
+	MESSAGE_KEEP
 };
 #define ATTACH_FDS  4 /* the fourth: struct device's claim, or the timer again */
 #define MESSAGE_FDS 5 /* to the keeper: the rendezvous' listening socket as well */

@@ -24,6 +24,7 @@
  *   SOCKET  wanted: a socket of the stack's network namespace (network.c)
  *   PUMP    a connection for a program without hooks (pump.c)
  *   PASS, CLAIM, TAKEN  descriptors on their way to another process (passage.c)
+ *   KEEP    bell and post of an epoll set that is passed on (kept.c)
  *   JOIN    a new image of the process (exec): it gets an ATTACH back
  *   RETURN  from a process whose keeper was killed, on a line of its own making
  *
@@ -159,6 +160,7 @@ static void line_ended(struct keeper *k, struct line *l)
 	k->open -= l->proc != REF_NONE;
 	k->strangers -= l->proc == REF_NONE;
 	*l = (struct line){.fd = -1};
+	kept_sweep(n);
 	forwards_update(n, k->epfd);
 }
 
@@ -316,6 +318,10 @@ static int process_said_more(struct keeper *k, struct line *l, const union messa
 	}
 	if (len == sizeof m->pass && m->pass.type == MESSAGE_PASS) {
 		passage_begin(k->n, k->epfd, &m->pass, fds);
+		return 2;
+	}
+	if (len == sizeof m->pass && m->pass.type == MESSAGE_KEEP) {
+		kept_begin(k->n, &m->pass, fds);
 		return 2;
 	}
 	if (len == sizeof m->pass && m->pass.type == MESSAGE_TAKEN)

@@ -22,6 +22,9 @@
  * a process that passes to itself need nothing else: each token is claimed, or it
  * is gone.
  *
+ * An epoll set is the kernel's, and goes as it is (kept.c); a hold of its half here
+ * lasts until TAKEN, or some seconds: nobody can tell when it was thrown away.
+ *
  * A listener is a kernel socket that works for strangers as well, and goes as it
  * is. It has a hold, too, from PASS until somebody who received it says TAKEN. If
  * nobody does, the keeper looks for its inode among the kernel's sockets at growing
@@ -63,9 +66,8 @@
 
 /* ------------------------------------------------------------ names */
 
-/* What the keeper's end of a token is called: the stack, as far as a stranger to it can know, and a number.
- */
-static size_t name_prefix(const struct netio_config *c, char *out, size_t size)
+/* The stack, as far as a stranger to it can know. */
+static uint64_t stack_hash(const struct netio_config *c)
 {
 	struct sockaddr_un sun;
 	socklen_t len = rendezvous_address(c, &sun);
@@ -73,7 +75,21 @@ static size_t name_prefix(const struct netio_config *c, char *out, size_t size)
 
 	for (socklen_t i = 0; i < len; i++)
 		h = (h ^ ((const uint8_t *)&sun)[i]) * 0x100000001b3ull;
-	return (size_t)snprintf(out, size, PREFIX "%016llx/", (unsigned long long)h);
+	return h;
+}
+
+/* What the keeper's end of a token is called: the stack, and a number. */
+static size_t name_prefix(const struct netio_config *c, char *out, size_t size)
+{
+	return (size_t)snprintf(out, size, PREFIX "%016llx/", (unsigned long long)stack_hash(c));
+}
+
+/* No address of a program's looks like that, and no small number. */
+uint32_t netio_set_mark(const struct netio_config *c)
+{
+	uint64_t h = stack_hash(c);
+
+	return (uint32_t)(h ^ h >> 32) | 0x80000000u;
 }
 
 static uint64_t cookie_of(int fd)
@@ -190,6 +206,18 @@ int netio_pass_listener(struct netio *n, ref object, uint64_t cookie, uint64_t i
 	return err ? err : pass_on(n, &m, NULL, 0);
 }
 
+int netio_pass_set(struct netio *n, struct waitset *ws)
+{
+	struct pass_message m = {.type = MESSAGE_PASS, .object = ws->set, .inode = PASSES_SET};
+	int err = netio_keep_set(n, ws);
+
+	if (err)
+		return err;
+	m.cookie = evset_tag(netio_enter(n), ws->set);
+	netio_leave(n);
+	return pass_on(n, &m, NULL, 0);
+}
+
 /* ------------------------------------------------------------ the receiver */
 
 /* Under the lock the line is not replaced by a new one. */
@@ -203,10 +231,10 @@ static int keeper_tell(struct netio *n, const struct pass_message *m, const int 
 	return err;
 }
 
-int netio_claim(struct netio *n, int fd, ref *object)
+int passage_ask(struct netio *n, uint64_t cookie, ref *object, int fds[MESSAGE_FDS])
 {
-	struct pass_message m = {.type = MESSAGE_CLAIM, .cookie = cookie_of(fd)}, got = {0};
-	int pair[2], fds[MESSAGE_FDS] = {-1, -1, -1, -1, -1}, err = -ENOTCONN;
+	struct pass_message m = {.type = MESSAGE_CLAIM, .cookie = cookie}, got = {0};
+	int pair[2], err = -ENOTCONN;
 
 	if (n->keeper_fd >= 0)
 		err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
@@ -220,6 +248,13 @@ int netio_claim(struct netio *n, int fd, ref *object)
 		err = -ENOENT;
 	raw_close(pair[0]);
 	*object = got.object;
+	return err;
+}
+
+int netio_claim(struct netio *n, int fd, ref *object)
+{
+	int fds[MESSAGE_FDS] = {-1, -1, -1, -1, -1}, err = passage_ask(n, cookie_of(fd), object, fds);
+
 	return err ? err : fds[0];
 }
 
@@ -374,7 +409,7 @@ static bool claim_try(const struct claim *c)
 		raw_close(c->answer);
 		return true;
 	}
-	return false;
+	return kept_answer(c->cookie, c->answer);
 }
 
 void passage_claim(const struct pass_message *m, int answer)
@@ -444,7 +479,12 @@ static int listens(const char *table, uint64_t inode)
 
 static bool thrown_away(const struct passage *p, nsec now)
 {
-	int v4 = listens("/proc/net/tcp", p->inode), v6 = v4 == 1 ? 0 : listens("/proc/net/tcp6", p->inode);
+	int v4, v6;
+
+	if (p->inode == PASSES_SET) /* nobody can tell where an epoll set is */
+		return now >= p->begun + LOOK_BLIND;
+	v4 = listens("/proc/net/tcp", p->inode);
+	v6 = v4 == 1 ? 0 : listens("/proc/net/tcp6", p->inode);
 
 	if (v4 == 1 || v6 == 1)
 		return false;

@@ -12,6 +12,18 @@ struct pass_message {
 	uint64_t cookie, inode; /* the token's; the listener's */
 };
 
+#define PASSES_SET UINT64_MAX /* inode: an epoll set */
+
+/* CLAIM, and its answer. 0 or a negative errno. */
+int passage_ask(struct netio *n, uint64_t cookie, ref *object, int fds[MESSAGE_FDS]);
+
+/* kept.c, in the keeper. Takes the descriptors over. */
+void kept_begin(struct netio *n, const struct pass_message *m, const int fds[2]);
+/* False: no such set. Else `answer` is closed. */
+bool kept_answer(uint64_t tag, int answer);
+/* Sets that are gone. */
+void kept_sweep(struct netio *n);
+
 #define PASSAGE_EVENTS (1ull << 63) /* tags of the keeper's epoll set from here on are ours */
 
 uint32_t passages_live(void);

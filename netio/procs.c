@@ -271,7 +271,7 @@ void object_close(struct stack_cx *cx, ref object)
 	pool_free(cx, POOL_DESCRIPTION, object);
 }
 
-/* Drop the holds of process r; all, or only its wait sets. */
+/* Drop the holds of process r; all, or only its threads' wait sets. */
 static void holds_drop(struct stack_cx *cx, ref r, bool all)
 {
 	ref next;
@@ -286,6 +286,10 @@ static void holds_drop(struct stack_cx *cx, ref r, bool all)
 			continue;
 		if (hold->waiters)
 			evset_sleepers_gone(cx, object, hold->waiters);
+		hold->waiters = 0;
+		/* exec() may have passed the application's epoll set on: the new image knows (wait.c). */
+		if (!all && evset_tag(cx, object))
+			continue;
 		if (hold_drop(cx, at))
 			object_close(cx, object);
 	}
@@ -323,6 +327,26 @@ static ref hold_of(struct stack_cx *cx, ref proc, ref object)
 
 	while (at && hold_at(cx, at)->head.owner != object)
 		at = hold_at(cx, at)->next;
+	return at;
+}
+
+ref proc_hold_of(struct netio *n, struct stack_cx *cx, ref object)
+{
+	ref hold = n->proc ? hold_of(cx, n->proc, object) : REF_NONE;
+
+	return hold ? hold : hold_new(cx, n->proc, object);
+}
+
+ref proc_set_hold(struct netio *n, struct stack_cx *cx, ref before)
+{
+	ref at = before ? hold_at(cx, before)->next : n->proc ? proc_at(cx, n->proc)->holds : REF_NONE;
+
+	for (; at; at = hold_at(cx, at)->next) {
+		ref object = hold_at(cx, at)->head.owner;
+
+		if (((struct pool_head *)pool_at(cx, object))->class == POOL_EVSET && evset_tag(cx, object))
+			break;
+	}
 	return at;
 }
 
@@ -405,6 +429,9 @@ ref proc_spawned(struct netio *n, struct stack_cx *cx, const struct spawn_messag
 		if (o->holders && spawn_has(m, o->cookie))
 			hold_new(cx, slot, r);
 	}
+	for (ref r = pool_next(cx, POOL_EVSET, REF_NONE); slot && r; r = pool_next(cx, POOL_EVSET, r))
+		if (*evset_holders(cx, r) && spawn_has(m, evset_tag(cx, r)))
+			hold_new(cx, slot, r);
 	if (slot && !proc_at(cx, slot)->holds) {
 		slot_free(n, cx, slot);
 		slot = REF_NONE;
@@ -568,7 +595,8 @@ int netio_spawn_begin(struct netio *n, struct spawn_line *l, const ref *object, 
 	l->proc = proc_slot(n, cx);
 	err = l->proc ? 0 : -ENOMEM;
 	for (uint32_t i = 0; !err && i < count; i++)
-		err = hold_new(cx, l->proc, object[i]) ? 0 : -ENOMEM;
+		if (object_valid(cx, object[i])) /* an epoll set may have been closed meanwhile */
+			err = hold_new(cx, l->proc, object[i]) ? 0 : -ENOMEM;
 	if (!err)
 		err = keeper_add(n, l->proc, &l->fd);
 	if (!err) {

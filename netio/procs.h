@@ -21,6 +21,11 @@ static inline struct hold *hold_at(struct stack_cx *cx, ref r)
 	return pool_at(cx, r);
 }
 
+static inline bool object_valid(const struct stack_cx *cx, ref object)
+{
+	return pool_valid(cx, POOL_DESCRIPTION, object) || pool_valid(cx, POOL_EVSET, object);
+}
+
 /* The count of processes that have a part in a description or an evset. */
 static inline uint32_t *holders_of(struct stack_cx *cx, ref object)
 {

@@ -9,11 +9,6 @@
  */
 #include "netio/procs.h"
 
-static bool object_valid(const struct stack_cx *cx, ref object)
-{
-	return pool_valid(cx, POOL_DESCRIPTION, object) || pool_valid(cx, POOL_EVSET, object);
-}
-
 static void holders_clear(struct stack_cx *cx)
 {
 	for (ref r = pool_next(cx, POOL_DESCRIPTION, REF_NONE); r; r = pool_next(cx, POOL_DESCRIPTION, r))

@@ -44,6 +44,7 @@ uint64_t ready_layout(uint64_t hash)
 	    FIELD(watch, set_next),   FIELD(watch, ready_next), FIELD(watch, left),
 	    FIELD(watch, mask),	      FIELD(watch, listed),	FIELD(watch, data),
 	    FIELD(watch, key),	      FIELD(bell, proc),	FIELD(bell, addr),
+	    FIELD(evset, tag),
 	};
 #undef FIELD
 	return layout_mix(hash, facts, ARRAY_LEN(facts));
@@ -368,6 +369,11 @@ ref watch_find(struct stack_cx *cx, ref set, uint64_t key)
 	return *tree_link(cx, set_at(cx, set), key);
 }
 
+ref watch_next_of_set(struct stack_cx *cx, ref set, ref watch)
+{
+	return watch ? watch_at(cx, watch)->set_next : set_at(cx, set)->first;
+}
+
 ref watch_first_of_socket(struct stack_cx *cx, ref sock)
 {
 	return sock_user(cx, sock)[USER_FIRST];
@@ -508,6 +514,34 @@ uint32_t evset_watch_count(struct stack_cx *cx, ref set)
 void evset_bind(struct stack_cx *cx, ref set, const struct bell *bell)
 {
 	set_at(cx, set)->bell = *bell;
+}
+
+void evset_rebind(struct stack_cx *cx, ref set, ref proc, uint32_t slot)
+{
+	struct bell *b = &set_at(cx, set)->bell;
+
+	if (b->proc)
+		return;
+	b->proc = proc;
+	b->slot = slot;
+}
+
+void evset_name(struct stack_cx *cx, ref set, uint64_t tag)
+{
+	set_at(cx, set)->tag = tag;
+}
+
+uint64_t evset_tag(struct stack_cx *cx, ref set)
+{
+	return set_at(cx, set)->tag;
+}
+
+ref evset_of_tag(struct stack_cx *cx, uint64_t tag)
+{
+	for (ref r = pool_next(cx, POOL_EVSET, REF_NONE); tag && r; r = pool_next(cx, POOL_EVSET, r))
+		if (set_at(cx, r)->holders && set_at(cx, r)->tag == tag)
+			return r;
+	return REF_NONE;
 }
 
 uint32_t *evset_holders(struct stack_cx *cx, ref set)

@@ -24,6 +24,7 @@ struct evset {
 	uint32_t waiters; /* threads published on it */
 	uint32_t rung;	  /* rings they have not answered yet */
 	uint32_t holders; /* processes with a share: forked ones have the same epoll set */
+	uint64_t tag;	  /* what names it in the application's epoll set; 0: a thread's */
 	struct bell bell; /* of the waitset to ring */
 	bool bell_up;	  /* rung and not drained */
 	bool always;	  /* ring on empty -> non-empty even without waiters */

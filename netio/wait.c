@@ -215,9 +215,97 @@ int waitset_create(struct netio *n, struct waitset **out)
 	return err;
 }
 
-void waitset_inherit(struct waitset *ws)
+void waitset_inherit(struct waitset *ws, uint64_t tag)
 {
 	ws->inherited = true;
+	evset_name(netio_enter(ws->n), ws->set, tag);
+	netio_leave(ws->n);
+}
+
+/* A wait set on `set`, with the bell and the post that its makers rang. Takes the descriptors over. */
+static int adopt_open(struct netio *n, struct waitset *ws, int bell, int post)
+{
+	int err;
+
+	ws->epfd = ws->bell = ws->post = -1;
+	err = fds_keep(bell, &ws->bell);
+	if (!err)
+		err = fds_keep(post, &ws->post);
+	else
+		raw_close(post);
+	return err ? err : waitset_fill(n, ws);
+}
+
+int waitset_adopt(struct netio *n, uint64_t tag, struct waitset **out)
+{
+	struct stack_cx *cx = netio_enter(n);
+	ref set = evset_of_tag(cx, tag), hold = set ? proc_hold_of(n, cx, set) : REF_NONE;
+	struct waitset *ws;
+	int fds[2], err;
+	uint32_t slot;
+
+	*out = NULL;
+	netio_leave(n);
+	netio_births_begin();
+	err = !set ? -ENOENT : !hold ? -ENOMEM : kept_fetch(n, tag, fds);
+	cx = netio_enter(n);
+	slot = err ? SLOT_NONE : slot_take(n);
+	ws = &n->slots[slot];
+	if (!err && !slot) {
+		raw_close(fds[0]);
+		raw_close(fds[1]);
+		err = -EMFILE;
+	}
+	if (!err) {
+		*ws = (struct waitset){.n = n, .slot = slot, .set = set, .hold = hold, .inherited = true};
+		err = adopt_open(n, ws, fds[0], fds[1]);
+		if (err) {
+			waitset_close(ws);
+			slot_give_back(n, ws);
+		}
+	}
+	if (!err) {
+		ws->exposed = evset_rings_always(cx, set);
+		evset_rebind(cx, set, n->proc, slot);
+		*out = ws;
+	} else if (hold && hold_drop(cx, hold)) {
+		evset_destroy(cx, set);
+	}
+	netio_leave(n);
+	netio_births_end();
+	return err;
+}
+
+bool waitset_is_shown(struct waitset *ws)
+{
+	bool shown = evset_rings_always(netio_enter(ws->n), ws->set);
+
+	netio_leave(ws->n);
+	return shown;
+}
+
+static bool hold_is_used(const struct netio *n, ref hold)
+{
+	for (uint32_t i = 1; i <= n->slot_count; i++)
+		if (n->slots[i].n && n->slots[i].hold == hold)
+			return true;
+	return false;
+}
+
+void netio_sweep_sets(struct netio *n, struct stack_cx *cx)
+{
+	ref next;
+
+	for (ref h = proc_set_hold(n, cx, REF_NONE); h; h = next) {
+		next = proc_set_hold(n, cx, h);
+		if (!hold_is_used(n, h))
+			proc_hold_end(cx, h);
+	}
+}
+
+bool netio_any_set(struct netio *n, struct stack_cx *cx)
+{
+	return proc_set_hold(n, cx, REF_NONE) != REF_NONE;
 }
 
 void waitset_destroy(struct waitset *ws)

@@ -41,13 +41,14 @@
  *        epoll_ctl.c        members
  *        epoll_move.c       a socket changes sides (D4)
  *        epoll_leave.c      the way back: a sandbox
+ *        epoll_heir.c       sets that come from another image or process, or go there
+ *        epoll_info.c       what the kernel says of a set's members
  *        epoll_nest.c       W(E), sets in sets, the bell for those who watch E
  *        epoll_wait.c       harvest and wait
  *
  * Place in the flow: calls_epoll.c -> here -> wait.c, netio.h.
  */
 #include <pthread.h>
-#include <sys/random.h>
 
 #include "preload/epoll.h"
 
@@ -74,7 +75,6 @@ atomic_bool epoll_any_exposed;
 _Atomic uint32_t epoll_plain_waiters[EPOLL_BUCKETS];
 _Atomic uint32_t epoll_plain_pollers;
 UTCP_EARLY atomic_bool epoll_any;
-static uint64_t secret; /* the bell's tag; drawn when first needed */
 
 /* ------------------------------------------------------------------ memory, lock, numbers */
 
@@ -133,13 +133,9 @@ struct set *set_of(int fd)
 	return n ? n->set : NULL;
 }
 
-uint64_t epoll_hidden_tag(ref listener)
+uint64_t set_tag(const struct set *s, ref listener)
 {
-	while (!secret) {
-		if (getrandom(&secret, sizeof secret, 0) != sizeof secret)
-			secret = netio_now() * 0x9e3779b97f4a7c15ull ^ (uint64_t)(uintptr_t)&secret;
-	}
-	return secret ^ (uint64_t)listener * 0xd6e8feb86659fd93ull;
+	return s->tag ^ (uint64_t)listener * 0xd6e8feb86659fd93ull;
 }
 
 int epoll_kernel_ctl(int epfd, int op, int fd, uint32_t events, uint64_t data)
@@ -240,7 +236,7 @@ static void number_drop(int fd)
 		set_put(s);
 }
 
-static bool number_add(int fd, struct set *s)
+bool number_add(int fd, struct set *s)
 {
 	struct number *n;
 
@@ -256,7 +252,7 @@ static bool number_add(int fd, struct set *s)
 	return true;
 }
 
-static struct set *set_new(int fd, int kernel_members)
+struct set *set_new(int fd, int kernel_members)
 {
 	struct set *s = cell_get();
 

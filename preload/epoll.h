@@ -48,6 +48,7 @@ struct set {
 	int fd;			    /* one of the numbers */
 	_Atomic int kernel_members; /* at most: the kernel drops closed ones by itself */
 	struct waitset *ws;	    /* W(E), or NULL: nothing of the stack in it */
+	uint64_t tag;		    /* of W(E)'s evset, since there is one */
 	struct member *listeners, *sets;
 	bool exposed;
 	atomic_bool polled;	 /* nested too deeply to be in W(E): sleepers poll E beside it */
@@ -87,8 +88,13 @@ struct set *set_of(int fd);  /* NULL: none known */
 struct set *set_get(int fd); /* made if need be; NULL: no memory */
 void set_put(struct set *s);
 int epoll_kernel_ctl(int epfd, int op, int fd, uint32_t events, uint64_t data);
-/* The tag of a hidden member of E: a listener's kernel half, or (REF_NONE) the bell. */
-uint64_t epoll_hidden_tag(ref listener);
+struct set *set_new(int fd, int kernel_members); /* NULL: no memory */
+bool number_add(int fd, struct set *s);
+/*
+ * The tag of a hidden member of E: its bell (s->tag itself), or a listener's kernel half.
+ * Everybody who has a part in the set knows it (waitset_inherit), and nobody else.
+ */
+uint64_t set_tag(const struct set *s, ref listener);
 static inline struct tcp_member **tcp_bucket(int fd)
 {
 	return &epoll_tcp_members[(unsigned int)fd % EPOLL_BUCKETS];
@@ -112,7 +118,24 @@ void half_show(struct set *s, const struct member *m);
 /* The bell of s, and of what it contains, is up only while something is ready. */
 void set_settle(struct set *s);
 
+/* epoll_info.c */
+/* A member of E, as /proc/self/fdinfo has it. */
+struct epoll_item {
+	int fd; /* the number it was added by */
+	uint32_t events;
+	uint64_t data;
+};
+/* Calls f for each member until it says true; whether it did. Without /proc: none. */
+bool epoll_each_item(int epfd, bool (*f)(const struct epoll_item *i, void *arg), void *arg);
+
 /* epoll_ctl.c */
+/* The kernel half of a listener of ours that is a member: into W(E), and into E if others look at it. */
+int listener_add(struct set *s, int fd, ref d);
+/* What is in a watch's key. */
+int key_number(uint64_t key);
+ref key_description(uint64_t key);
+/* E2 got (or lost) E. */
+void nest_record(struct set *outer, int op, int fd);
 int member_add(struct set *s, int fd, ref d, const struct epoll_event *e);
 struct member *listener_member(const struct set *s, ref d);
 void listener_remove(struct set *s, int fd, ref d);

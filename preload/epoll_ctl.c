@@ -17,6 +17,16 @@ static uint64_t key_of(int fd, ref d, bool exclusive)
 	return (uint64_t)d << 32 | (uint32_t)fd | (exclusive ? EXCLUSIVE_KEY : 0);
 }
 
+int key_number(uint64_t key)
+{
+	return (int)((uint32_t)key & ~EXCLUSIVE_KEY);
+}
+
+ref key_description(uint64_t key)
+{
+	return (ref)(key >> 32);
+}
+
 static struct member **listener_link(struct set *s, int fd, ref d)
 {
 	struct member **l = &s->listeners;
@@ -35,8 +45,7 @@ struct member *listener_member(const struct set *s, ref d)
 	return m;
 }
 
-/* The kernel half of a listener: into W(E), and into E if others look at it. */
-static int listener_add(struct set *s, int fd, ref d)
+int listener_add(struct set *s, int fd, ref d)
 {
 	struct description *desc = description_of(d);
 	struct member *m;
@@ -190,6 +199,9 @@ static int stack_ctl(int epfd, int op, int fd, ref d, const struct epoll_event *
 	else
 		r = op == EPOLL_CTL_MOD ? stack_modify(s, fd, d, e) : stack_remove(s, fd, d);
 	sets_unlock();
+	/* A set that others made, with its first stack member: from now on its waits are ours. */
+	if (!r && fd_kind(epfd) == FD_KERNEL)
+		r = fd_install(epfd, FD_EPOLL, REF_NONE);
 	return r;
 }
 
@@ -223,7 +235,7 @@ static void tcp_record(struct set *s, int op, int fd, const struct epoll_event *
 }
 
 /* E2 got (or lost) E: E2's readers must drive the stack, and E must tell the kernel when it is ready. */
-static void nest_record(struct set *outer, int op, int fd)
+void nest_record(struct set *outer, int op, int fd)
 {
 	struct member **l = &outer->sets, *m;
 

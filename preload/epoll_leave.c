@@ -38,10 +38,9 @@ void epoll_leave(int fd, ref d)
 
 static void set_leave(struct set *s)
 {
-	if (s->exposed) {
-		epoll_kernel_ctl(s->fd, EPOLL_CTL_DEL, waitset_bell(s->ws), 0, 0);
+	epoll_kernel_ctl(s->fd, EPOLL_CTL_DEL, waitset_bell(s->ws), 0, 0); /* perhaps as a mark only */
+	if (s->exposed)
 		epoll_kernel_ctl(s->fd, EPOLL_CTL_DEL, waitset_post(s->ws), 0, 0);
-	}
 	s->exposed = false;
 	waitset_destroy(s->ws);
 	s->ws = NULL;

@@ -4,56 +4,23 @@
  *
  * Place in the flow: establish.c -> here -> epoll_ctl.c.
  */
-#include <fcntl.h>
-#include <sys/syscall.h>
-
 #include "preload/epoll.h"
 
-/* The next number in a line of /proc/self/fdinfo, after `name`. */
-static const char *field(const char *line, const char *name, int base, uint64_t *value)
+/* Has it the number in *arg, and fired? */
+static bool item_fired(const struct epoll_item *i, void *arg)
 {
-	const char *p = strstr(line, name);
-	uint64_t v = 0;
-
-	if (!p)
-		return NULL;
-	for (p += strlen(name); *p == ' '; p++)
-		;
-	for (;; p++) {
-		int digit = *p >= '0' && *p <= '9' ? *p - '0' : *p >= 'a' && *p <= 'f' ? *p - 'a' + 10 : 99;
-		if (digit >= base)
-			break;
-		v = v * (uint64_t)base + (uint64_t)digit;
-	}
-	*value = v;
-	return p;
+	return i->fd == *(const int *)arg && !(i->events & ~MODIFIERS);
 }
 
 /*
  * Has a ONESHOT member fired, and not been armed again? Only the kernel knows;
- * it tells in fdinfo ("tfd: 5 events: 4000001d data: ..."). Without /proc: no.
+ * it tells in fdinfo. Without /proc: no.
  */
 static bool oneshot_fired(const struct tcp_member *m)
 {
-	char path[48], text[4096];
-	uint64_t tfd, events;
-	long fd, n;
+	int fd = m->fd;
 
-	log_format(path, sizeof path, "/proc/self/fdinfo/%d", m->set->fd);
-	netio_births_begin();
-	fd = sys.syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? 0 : sys.read((int)fd, text, sizeof text - 1);
-	if (fd >= 0)
-		sys.close((int)fd);
-	netio_births_end();
-	text[n > 0 ? n : 0] = 0;
-	for (const char *p = text; p;) {
-		p = field(p, "tfd:", 10, &tfd);
-		p = p ? field(p, "events:", 16, &events) : NULL;
-		if (p && tfd == (uint64_t)m->fd)
-			return !((uint32_t)events & ~MODIFIERS);
-	}
-	return false;
+	return epoll_each_item(m->set->fd, item_fired, &fd);
 }
 
 int epoll_before_replace(int fd)

@@ -4,6 +4,8 @@
  *
  * Place in the flow: epoll_ctl.c, poll.c -> here -> netio/wait.c.
  */
+#include <sys/random.h>
+
 #include "preload/epoll.h"
 
 /*
@@ -26,7 +28,7 @@ void half_show(struct set *s, const struct member *m)
 
 	if (!s->exposed || (sys.poll(&p, 1, 0) > 0 && p.revents & POLLHUP))
 		return;
-	epoll_kernel_ctl(s->fd, EPOLL_CTL_ADD, m->kernel_fd, EPOLLIN | EPOLLET, epoll_hidden_tag(m->d));
+	epoll_kernel_ctl(s->fd, EPOLL_CTL_ADD, m->kernel_fd, EPOLLIN | EPOLLET, set_tag(s, m->d));
 }
 
 void epoll_listens_again(ref d)
@@ -42,6 +44,16 @@ void epoll_listens_again(ref d)
 	sets_unlock();
 }
 
+/* A number that is no other set's, and no data of the application's. */
+static uint64_t tag_draw(void)
+{
+	uint32_t low;
+
+	if (getrandom(&low, sizeof low, 0) != sizeof low)
+		low = (uint32_t)(netio_now() * 0x9e3779b97f4a7c15ull >> 32);
+	return (uint64_t)netio_set_mark(&the_config.net) << 32 | low;
+}
+
 /* W(E) for s, and for every set that contains it. 0 or a negative errno. */
 int set_join(struct set *s)
 {
@@ -54,7 +66,8 @@ int set_join(struct set *s)
 		s->ws = NULL;
 		return r;
 	}
-	waitset_inherit(s->ws);
+	s->tag = tag_draw();
+	waitset_inherit(s->ws, s->tag);
 	r = waitset_add_fd(s->ws, s->fd, EPOLLIN, TAG_KERNEL);
 	if (r == -ELOOP) {
 		s->polled = true;
@@ -85,8 +98,10 @@ void set_expose(struct set *s)
 		return;
 	s->exposed = true;
 	atomic_store(&epoll_any_exposed, true);
-	epoll_kernel_ctl(s->fd, EPOLL_CTL_ADD, waitset_bell(s->ws), EPOLLIN, epoll_hidden_tag(REF_NONE));
-	epoll_kernel_ctl(s->fd, EPOLL_CTL_ADD, waitset_post(s->ws), EPOLLIN, epoll_hidden_tag(REF_NONE));
+	/* Perhaps it is there as the set's mark (epoll_heir.c). */
+	if (epoll_kernel_ctl(s->fd, EPOLL_CTL_ADD, waitset_bell(s->ws), EPOLLIN, s->tag) == -EEXIST)
+		epoll_kernel_ctl(s->fd, EPOLL_CTL_MOD, waitset_bell(s->ws), EPOLLIN, s->tag);
+	epoll_kernel_ctl(s->fd, EPOLL_CTL_ADD, waitset_post(s->ws), EPOLLIN, s->tag);
 	for (struct member *m = s->listeners; m; m = m->next)
 		half_show(s, m);
 	cx = netio_enter(the_stack);

@@ -73,10 +73,10 @@ static void listeners_refresh(struct stack_cx *cx, struct set *s)
 static bool hidden(struct set *s, uint64_t tag)
 {
 	struct stack_cx *cx;
-	bool found = tag == epoll_hidden_tag(REF_NONE);
+	bool found = s->tag && tag == set_tag(s, REF_NONE);
 
 	for (struct member *m = s->listeners; m && !found; m = m->next) {
-		found = tag == epoll_hidden_tag(m->d);
+		found = tag == set_tag(s, m->d);
 		if (found && s->ws) {
 			cx = netio_enter(the_stack);
 			listener_report(cx, m->d);

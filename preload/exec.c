@@ -12,6 +12,7 @@
  * The new image, when it is loaded with that variable, asks the keeper over the
  * line for the region and the device, probes its descriptors for the cookies of
  * its holds, and gives up the holds that no descriptor has any more (CLOEXEC).
+ * Epoll sets are known by a mark in them (epoll_heir.c).
  *
  * If nothing is passed on, the line is closed by exec() and the keeper closes the
  * rest by the rules of close(). A program that will not be preloaded (reach.c:
@@ -46,7 +47,7 @@ extern char **environ;
 /* ------------------------------------------------------------ the old image */
 
 struct passing {
-	int streams, listeners;
+	int streams, listeners, sets;
 };
 
 static bool number_passes(int fd, enum fd_kind kind)
@@ -179,6 +180,13 @@ static void pumps_begin(struct exec_plan *x, int last)
 	}
 }
 
+static void sets_begin(int last)
+{
+	for (int fd = 0; fd <= last; fd++)
+		if (number_passes(fd, FD_EPOLL))
+			epoll_pass(fd);
+}
+
 char *const *exec_begin(struct exec_plan *x, const struct exec_target *target, char *const *env)
 {
 	struct passing p = {0};
@@ -196,10 +204,11 @@ char *const *exec_begin(struct exec_plan *x, const struct exec_target *target, c
 	for (int fd = 0; fd <= last; fd++) {
 		p.streams += number_passes(fd, FD_STREAM);
 		p.listeners += number_passes(fd, FD_LISTENER);
+		p.sets += number_passes(fd, FD_EPOLL) && epoll_has_shadow(fd);
 	}
-	reach = p.streams + p.listeners ? exec_reach(target) : REACH_HOOKS;
+	reach = p.streams + p.listeners + p.sets ? exec_reach(target) : REACH_HOOKS;
 	lib_enter();
-	line = netio_before_exec(the_stack, p.listeners || (p.streams && reach != REACH_NO_HOOKS));
+	line = netio_before_exec(the_stack, p.listeners || (p.streams + p.sets && reach != REACH_NO_HOOKS));
 	x->begun = true;
 	x->blind = reach == REACH_NO_HOOKS && p.listeners;
 	if (x->blind) {
@@ -208,8 +217,10 @@ char *const *exec_begin(struct exec_plan *x, const struct exec_target *target, c
 	}
 	if (reach == REACH_NO_HOOKS)
 		pumps_begin(x, last);
-	else if (line >= 0 && p.streams + p.listeners)
+	else if (line >= 0 && p.streams + p.listeners + p.sets) {
+		sets_begin(p.sets ? last : -1);
 		mine = exec_environment(x, env, line, last);
+	}
 	lib_leave();
 	return mine ? mine : env;
 }
@@ -316,6 +327,22 @@ static void numbers_probe(struct heir *h, int last)
 	}
 }
 
+/* Epoll sets: when everything that can be a member is in its place. */
+static void sets_inherit(int last)
+{
+	bool any = netio_any_set(the_stack, netio_enter(the_stack));
+
+	netio_leave(the_stack);
+	if (!any)
+		return;
+	for (int fd = 0; fd <= last || fd < FDS_LEAST; fd++)
+		if (!netio_owns_fd(fd))
+			epoll_arrived(fd);
+	netio_sweep_sets(the_stack, netio_enter(the_stack));
+	netio_leave(the_stack);
+	epoll_nest_arrived();
+}
+
 void exec_inherit(void)
 {
 	const char *value = value_of(environ, VARIABLE), *comma = value ? strchr(value, ',') : NULL;
@@ -338,6 +365,7 @@ void exec_inherit(void)
 		netio_leave(n);
 		for (int fd = 0; fd <= fd_highest(); fd++)
 			listener_half_restore(fd);
+		sets_inherit(last);
 		lib_leave();
 	}
 	errno = saved_errno;

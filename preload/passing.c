@@ -90,6 +90,8 @@ static int number_pass(struct passing_plan *p, int *fd)
 		return -EBADF;
 	if (fd_kind(*fd) == FD_TCP)
 		fd_mark_shared(*fd);
+	if (fd_kind(*fd) == FD_EPOLL)
+		epoll_send(*fd);
 	d = fd_hold(*fd);
 	if (!d)
 		return 0;
@@ -270,9 +272,26 @@ static void number_arrived(int fd, bool peek)
 		undecided_arrived(fd, domain);
 }
 
+/* An epoll set: after the sockets that are its members. */
+static bool set_arrived(int fd, bool peek)
+{
+	uint64_t tag;
+
+	if (fd < 0 || fd_kind(fd) != FD_KERNEL || atomic_load(&process.forked) ||
+	    atomic_load(&process.finished) || option_of(fd, SO_DOMAIN) >= 0 || !epoll_is_marked(fd))
+		return false;
+	if (!the_stack && (process_config_broken() || !netio_stack_runs(&the_config.net) || stack_attach()))
+		return false;
+	tag = epoll_arrived(fd);
+	if (tag && !peek)
+		netio_taken(the_stack, tag);
+	return tag != 0;
+}
+
 void passing_received(const struct msghdr *m, int flags)
 {
 	int saved_errno = errno;
+	bool sets = false;
 	size_t count;
 
 	if (thread_marks.depth || atomic_load(&process.sealed) || process_is_vfork_child() ||
@@ -288,5 +307,15 @@ void passing_received(const struct msghdr *m, int flags)
 			number_arrived(fd[i], flags & MSG_PEEK);
 		lib_leave();
 	}
+	for (const struct cmsghdr *c = control_next(m, NULL); c; c = control_next(m, c)) {
+		const int *fd = rights_of(c, &count);
+
+		lib_enter();
+		for (size_t i = 0; is_rights(c) && i < count; i++)
+			sets |= set_arrived(fd[i], flags & MSG_PEEK);
+		lib_leave();
+	}
+	if (sets)
+		epoll_nest_arrived();
 	errno = saved_errno;
 }

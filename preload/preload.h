@@ -310,6 +310,19 @@ void epoll_listens_again(ref d);
  * kernel's sets. Then, no stack member being left: sets are the kernel's alone. */
 void epoll_leave(int fd, ref d);
 void epoll_leave_all(void);
+/*
+ * epoll_heir.c. Before number fd of a set goes to another image or program: the evset that it must have a
+ * part in, or REF_NONE (nothing of the stack's in it). send: in a message.
+ */
+ref epoll_pass(int fd);
+void epoll_send(int fd);
+/*
+ * A number that came from there. is_marked: a set that the stack may have a half of; also without one.
+ * arrived: its tag, if it is ours from now on, or 0. nest: once all have come, those that contain others.
+ */
+bool epoll_is_marked(int fd);
+uint64_t epoll_arrived(int fd);
+void epoll_nest_arrived(void);
 /* The last number of description d in this process goes: its kernel half leaves our sets. */
 void epoll_description_gone(ref d);
 

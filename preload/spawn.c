@@ -146,8 +146,14 @@ static void number_passes(struct spawn_plan *p, const struct action *a, int n, i
 	int from = origin_of(a, n, fd, &cloexec);
 	ref d;
 
-	if (from < 0 || cloexec || fd_kind(from) == FD_KERNEL || fd_kind(from) == FD_EPOLL)
+	if (from < 0 || cloexec || fd_kind(from) == FD_KERNEL)
 		return;
+	if (fd_kind(from) == FD_EPOLL) {
+		d = epoll_pass(from);
+		if (!d)
+			return;
+		p->object[p->room - ++p->sets] = d; /* from the end; they need no reference */
+	}
 	p->passes = true;
 	p->last = MAX_OF(p->last, fd);
 	d = fd_hold(from);
@@ -165,6 +171,7 @@ static bool numbers_collect(struct spawn_plan *p, const struct action *a, int n)
 
 	p->object_bytes = ((size_t)last + 1 + (size_t)n) * sizeof *p->object;
 	p->object = p->object_bytes ? pages_get(p->object_bytes) : NULL;
+	p->room = (uint32_t)(p->object_bytes / sizeof *p->object);
 	if (!p->object)
 		return false;
 	for (int fd = 0; fd <= last; fd++)
@@ -174,6 +181,7 @@ static bool numbers_collect(struct spawn_plan *p, const struct action *a, int n)
 	for (int i = 0; i < n; i++)
 		if (a[i].tag == ACTION_DUP2 && (a[i].dup2.to > last || fd_kind(a[i].dup2.to) == FD_KERNEL))
 			number_passes(p, a, n, a[i].dup2.to);
+	memmove(p->object + p->count, p->object + p->room - p->sets, p->sets * sizeof *p->object);
 	return true;
 }
 
@@ -366,14 +374,14 @@ static void spawn_shares(struct spawn_plan *p, const struct exec_target *target,
 		return;
 	/* From here on the child may have these sockets, and their placeholders, too. */
 	atomic_fetch_add(&process.fork_count, 1);
-	if (!p->count || !the_stack)
+	if (!(p->count + p->sets) || !the_stack)
 		return;
 	if ((target->dir == NOWHERE_KNOWN || exec_reach(target) == REACH_NO_HOOKS) &&
 	    netio_is_kept(the_stack)) {
 		spawn_pumped(p, actions);
 		return;
 	}
-	if (netio_spawn_begin(the_stack, &p->line, p->object, p->count, false))
+	if (netio_spawn_begin(the_stack, &p->line, p->object, p->count + p->sets, false))
 		return;
 	number = actions_make(p, a, n);
 	mine = number > 2 ? exec_environment(&p->exec, *env, number, p->last) : NULL;

@@ -8,10 +8,10 @@
 
 struct spawn_plan {
 	struct spawn_line line;
-	bool passes; /* sockets of the stack go to the child */
-	int last;    /* the highest number of them there */
-	ref *object; /* they, once each, held; pages */
-	uint32_t count;
+	bool passes;		    /* sockets of the stack go to the child */
+	int last;		    /* the highest number of them there */
+	ref *object;		    /* they, once each, held; pages */
+	uint32_t count, sets, room; /* sockets, then evsets; entries */
 	size_t object_bytes, pump_bytes;
 	struct netio_pump *pump; /* one for each object, of a child without hooks; pages */
 	void *entries;		 /* of our version of the file actions; pages */

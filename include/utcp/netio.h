@@ -288,6 +288,8 @@ ref watch_first_of_socket(struct stack_cx *cx, ref sock);
 ref watch_next_of_socket(struct stack_cx *cx, ref watch);
 uint64_t watch_key(struct stack_cx *cx, ref watch);
 ref watch_set(struct stack_cx *cx, ref watch);
+/* All watches of a set, from REF_NONE to REF_NONE. */
+ref watch_next_of_set(struct stack_cx *cx, ref set, ref watch);
 /* Its mask as it is now (a ONESHOT that has fired has none of the SOCK_* bits), and its data. */
 void watch_read(struct stack_cx *cx, ref watch, uint32_t *mask, uint64_t *data);
 ref watch_socket(struct stack_cx *cx, ref watch);
@@ -322,7 +324,31 @@ int waitset_create(struct netio *n, struct waitset **out);
 void waitset_destroy(struct waitset *ws); /* takes the lock; destroys the evset */
 ref waitset_evset(struct waitset *ws);
 /* fork()ed children have a part in it: the wait set of an epoll set. Extra members they must add again. */
-void waitset_inherit(struct waitset *ws);
+/*
+ * tag: not zero, and no other set's. It names the set to whoever comes to have the
+ * epoll set in a later image or in another process (waitset_adopt): the upper half
+ * is netio_set_mark(), the lower random.
+ */
+void waitset_inherit(struct waitset *ws, uint64_t tag);
+uint32_t netio_set_mark(const struct netio_config *c);
+/* The set with this tag, under the lock; REF_NONE. */
+ref evset_of_tag(struct stack_cx *cx, uint64_t tag);
+/*
+ * An epoll set is on its way to another image or process, which will find the bell
+ * in it by the tag. keep: the keeper has bell and post from now on, so that they do
+ * not go with us. pass: it is in a message, and lives on as if somebody had it for
+ * as long as a message usually takes; taken() ends that earlier. adopt, in the heir:
+ * a part in the set (the one that exec() left us, or a new one) and a wait set on it,
+ * extra members to be added. 0 or a negative errno; not with the lock.
+ */
+int netio_keep_set(struct netio *n, struct waitset *ws);
+int netio_pass_set(struct netio *n, struct waitset *ws);
+int waitset_adopt(struct netio *n, uint64_t tag, struct waitset **out);
+/* Do others see the bell in the epoll set (waitset_ring_always())? */
+bool waitset_is_shown(struct waitset *ws);
+/* Parts in sets that exec() left us. any: is there one? sweep: what nobody adopted goes. */
+bool netio_any_set(struct netio *n, struct stack_cx *cx);
+void netio_sweep_sets(struct netio *n, struct stack_cx *cx);
 /* The bell, readable while rung: the hidden member that makes the application's E ready (D5). */
 int waitset_bell(struct waitset *ws);
 /* The same for rings of other processes. */
