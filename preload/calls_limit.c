@@ -9,6 +9,7 @@
  *
  * Place in the flow: -> seal.c.
  */
+#include "netio/instrument.h"
 #include "preload/calls.h"
 #include "preload/fdtable.h"
 #include "preload/process.h"
@@ -16,13 +17,12 @@
 
 #define ROOM 3u /* a pair, and the placeholder that it replaces */
 
-static void limit_falls(pid_t pid, int resource, const void *new)
+static void descriptors_fall(const void *new)
 {
 	struct rlimit l;
 	int saved_errno = errno;
 
-	if (LIKELY(!the_stack) || resource != RLIMIT_NOFILE || (pid && pid != getpid()) ||
-	    !memory_readable(new, sizeof l))
+	if (!memory_readable(new, sizeof l))
 		return;
 	memcpy(&l, new, sizeof l);
 	if (l.rlim_cur <= l.rlim_max && fd_highest() >= 0 && l.rlim_cur < (rlim_t)fd_highest() + 1 + ROOM)
@@ -30,25 +30,34 @@ static void limit_falls(pid_t pid, int resource, const void *new)
 	errno = saved_errno;
 }
 
-int setrlimit(__rlimit_resource_t resource, const struct rlimit *l)
+/* A sanitizer's runtime comes here while it begins. */
+NOT_INSTRUMENTED static void limit_falls(pid_t pid, int resource, const void *new)
+{
+	if (UNLIKELY(the_stack) && resource == RLIMIT_NOFILE && (!pid || pid == getpid()))
+		descriptors_fall(new);
+}
+
+NOT_INSTRUMENTED int setrlimit(__rlimit_resource_t resource, const struct rlimit *l)
 {
 	limit_falls(0, (int)resource, l);
 	return REAL(setrlimit)(resource, l);
 }
 
-int setrlimit64(__rlimit_resource_t resource, const struct rlimit64 *l)
+NOT_INSTRUMENTED int setrlimit64(__rlimit_resource_t resource, const struct rlimit64 *l)
 {
 	limit_falls(0, (int)resource, l);
 	return REAL(setrlimit64)(resource, l);
 }
 
-int prlimit(pid_t pid, enum __rlimit_resource resource, const struct rlimit *new, struct rlimit *old)
+NOT_INSTRUMENTED int prlimit(pid_t pid, enum __rlimit_resource resource, const struct rlimit *new,
+			     struct rlimit *old)
 {
 	limit_falls(pid, (int)resource, new);
 	return REAL(prlimit)(pid, resource, new, old);
 }
 
-int prlimit64(pid_t pid, enum __rlimit_resource resource, const struct rlimit64 *new, struct rlimit64 *old)
+NOT_INSTRUMENTED int prlimit64(pid_t pid, enum __rlimit_resource resource, const struct rlimit64 *new,
+			       struct rlimit64 *old)
 {
 	limit_falls(pid, (int)resource, new);
 	return REAL(prlimit64)(pid, resource, new, old);

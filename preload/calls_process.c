@@ -14,6 +14,9 @@ pid_t _Fork(void)
 
 	int saved_errno;
 
+#ifdef __SANITIZE_THREAD__
+	return fork(); /* the runtime knows no other, and would take the parent's threads for the child's */
+#endif
 	process_before_fork();
 	pid = REAL(_Fork)();
 	saved_errno = errno;

@@ -12,6 +12,7 @@
  */
 #include <dlfcn.h>
 
+#include "netio/instrument.h"
 #include "preload/calls.h"
 
 UTCP_EARLY struct real_calls real;
@@ -31,7 +32,8 @@ static long call_missing(void)
 	return -1;
 }
 
-void *real_resolve(enum real_id id)
+/* Also while a sanitizer's runtime begins. */
+NOT_INSTRUMENTED void *real_resolve(enum real_id id)
 {
 	int saved_errno = errno;
 	void *f = dlsym(RTLD_NEXT, names[id]);

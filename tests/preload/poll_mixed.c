@@ -11,7 +11,8 @@ static void show(const char *what, struct pollfd *p, int n, int timeout)
 	printf("%s: %s", what, result_text(r));
 	for (int i = 0; i < n; i++)
 		printf(" [%s]", bits((uint32_t)p[i].revents & 0xffff));
-	printf("%s\n", timeout > 0 && r == 0 ? t >= timeout && t < timeout + 300 ? " on time" : " LATE" : "");
+	printf("%s\n",
+	       timeout > 0 && r == 0 ? t >= timeout && t < timeout + 5000 ? " on time" : " LATE" : "");
 }
 
 static void connecting(void)
@@ -55,7 +56,7 @@ static void listening(void)
 
 int main(void)
 {
-	int pfd[2], ev = eventfd(0, 0), a = peer_connect("d200 wabc r1 f s"), b = peer_connect("d600 x");
+	int pfd[2], ev = eventfd(0, 0), a = peer_connect("r1 wabc r1 f s"), b = peer_connect("r1 x");
 	uint64_t one = 1;
 	char buf[64];
 	struct pollfd p[7] = {{.fd = a, .events = POLLIN},
@@ -73,6 +74,7 @@ int main(void)
 	show("bad number", p, 7, 0);
 	p[2].fd = -5;
 	show("writable", p, 7, -1);
+	send(a, "0", 1, 0);
 	show("data", p, 1, 5000);
 	show("data and all", p, 7, -1);
 	printf("read %s\n", result_text(read(a, buf, 64)));
@@ -84,6 +86,7 @@ int main(void)
 	show("eventfd", p, 7, -1);
 	if (read(ev, &one, 8) != 8)
 		return 1;
+	send(b, "0", 1, 0);
 	show("reset", p, 7, 5000);
 	printf("read %s\n", result_text(read(b, buf, 64)));
 	show("after the error was told", &p[4], 1, 0);

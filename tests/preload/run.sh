@@ -62,8 +62,12 @@ env $beside LD_PRELOAD="${UTCP_TEST_RUNTIME:+$UTCP_TEST_RUNTIME }$lib" "$tmp/pee
 pids="$pids $!"
 "$tmp/peer" 7000 <"$tmp/alive" >"$tmp/peer.out" &
 pids="$pids $!"
-while [ ! -s "$tmp/peer.out" ]; do sleep 0.05; done
-while [ ! -S "$tmp/k.ctl" ] || [ ! -S "$tmp/s.ctl" ] || [ ! -S "$tmp/b.ctl" ]; do sleep 0.05; done
+while [ ! -s "$tmp/peer.out" ] || [ ! -s "$tmp/peer.out2" ] || [ ! -S "$tmp/k.ctl" ] || [ ! -S "$tmp/s.ctl" ] || [ ! -S "$tmp/b.ctl" ]; do
+	sleep 0.05
+	for p in $pids; do
+		kill -0 "$p" 2>/dev/null || { echo "FAIL a peer did not start" && cat "$tmp/peer.log" && exit 1; }
+	done
+done
 
 if [ $# = 0 ]; then
 	all=1

@@ -89,13 +89,15 @@ static void masks(int fd)
 
 int main(void)
 {
-	int p[2], s = peer_connect("d200 wabc r1 f s"), q = peer_connect("s"), rst = peer_connect("d100 x");
+	int p[2], s = peer_connect("r1 wabc r1 f s"), q = peer_connect("s"), rst = peer_connect("r1 x");
+	struct pollfd reset = {.fd = rst};
 	char buf[8];
 
 	if (pipe(p))
 		return 1;
 	show("writable", s, p[0], 1000, "rwxR");
 	show("nothing", s, p[0], 50, "rR");
+	send(s, "0", 1, 0);
 	show("data", s, p[0], 5000, "rR");
 	show("stack only", s, q, 5000, "rR");
 	if (write(p[1], "x", 1) != 1)
@@ -105,6 +107,8 @@ int main(void)
 	show("pipe", s, p[0], 1000, "rwRX");
 	send(s, "1", 1, 0);
 	show("end of stream", s, q, 5000, "rR");
+	send(rst, "0", 1, 0);
+	poll(&reset, 1, 5000); /* writable it is before */
 	show("reset", rst, q, 5000, "rwR");
 	shutdown(q, SHUT_RDWR);
 	msleep(200);

@@ -250,8 +250,8 @@ static int v(int fd, int flag, const char *format, ...)
 static void descriptors(void)
 {
 	int fd = connected(), tail = 0;
-	FILE *f;
-	char line[64] = "";
+	FILE *f __attribute__((unused));
+	char line[64] __attribute__((unused)) = "";
 
 	SAY("-- dprintf, popen");
 	SHOW(dprintf(fd, "%s %5.2f%n", "number", 1.5, &tail));
@@ -263,13 +263,12 @@ static void descriptors(void)
 	SHOW(dprintf(fd, "%s", ""));
 	SHOW(peer("sum 5017"));
 	SHOW(dprintf(-1, "x"));
-#ifdef __SANITIZE_THREAD__
-	unsetenv("LD_PRELOAD"); /* the shell has no runtime for it */
-#endif
+#ifndef __SANITIZE_THREAD__ /* whose runtime does not start in a shell, which was not built with it */
 	f = popen("echo popened", "r");
 	SHOW(fgets(line, sizeof line, f) != NULL);
 	SAY("%s", line);
 	SHOW(pclose(f));
+#endif
 	close(fd);
 	signal(SIGPIPE, SIG_IGN);
 	SHOW(dprintf(fd, "closed"));
