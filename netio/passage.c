@@ -240,7 +240,7 @@ int passage_ask(struct netio *n, uint64_t cookie, ref *object, int fds[MESSAGE_F
 		err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
 	if (err)
 		return err;
-	err = message_send(n->keeper_fd, &m, sizeof m, &pair[1], 1);
+	err = keeper_tell(n, &m, &pair[1], 1);
 	raw_close(pair[1]);
 	if (!err)
 		err = message_wait(pair[0], ANSWER_MS);

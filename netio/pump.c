@@ -74,16 +74,11 @@
 /* The keeper's word: it has a part in the connection. */
 static int answer(int gate)
 {
-	struct pollfd p = {.fd = gate, .events = POLLIN};
-	struct timespec ts = {ANSWER_MS / 1000, 0};
 	uint32_t known[2] = {0, 0};
 	int fds[MESSAGE_FDS];
-	long r;
 
-	do {
-		r = RAW6(SYS_ppoll, &p, 1, &ts, NULL, 0, 0);
-	} while (r == -EINTR);
-	if (r != 1 || message_receive(gate, known, sizeof known, fds) <= 0 || !known[1])
+	if (message_wait(gate, ANSWER_MS) || message_receive(gate, known, sizeof known, fds) <= 0 ||
+	    !known[1])
 		return -ENOENT;
 	return 0;
 }
@@ -244,6 +239,22 @@ void pumps_recover(struct netio *n)
 	netio_leave(n);
 }
 
+static void close_down(void)
+{
+	struct netio *n = pumps.n;
+	struct stack_cx *cx;
+
+	if (pumps_live() || !n || !n->proc)
+		return;
+	if (pumps.ws)
+		waitset_destroy(pumps.ws);
+	pumps.ws = NULL;
+	cx = netio_enter(n);
+	proc_reap(n, cx, n->proc);
+	n->proc = n->region.head->keeper = REF_NONE;
+	netio_leave(n);
+}
+
 int pumps_open_up(struct netio *n, int epfd)
 {
 	struct stack_cx *cx;
@@ -267,23 +278,9 @@ int pumps_open_up(struct netio *n, int epfd)
 		err = waitset_create(n, &pumps.ws);
 	if (!err)
 		err = waitset_add_fd(pumps.ws, epfd, EPOLLIN, 0);
+	if (err)
+		close_down();
 	return err;
-}
-
-static void close_down(void)
-{
-	struct netio *n = pumps.n;
-	struct stack_cx *cx;
-
-	if (pumps_live() || !n || !n->proc)
-		return;
-	if (pumps.ws)
-		waitset_destroy(pumps.ws);
-	pumps.ws = NULL;
-	cx = netio_enter(n);
-	proc_reap(n, cx, n->proc);
-	n->proc = n->region.head->keeper = REF_NONE;
-	netio_leave(n);
 }
 
 static struct shared_object *object_of(struct stack_cx *cx, const struct pump *p)

@@ -95,6 +95,7 @@ int clone(int (*f)(void *arg), void *stack, int flags, void *arg, ...)
 static long clone_call(long nr, const long *a, uint64_t flags)
 {
 	struct origin o = {0};
+	int saved_errno = errno;
 	long r;
 
 	clone_before(&o, flags);
@@ -103,7 +104,7 @@ static long clone_call(long nr, const long *a, uint64_t flags)
 		process_parent();
 	else
 		clone_child(&o);
-	return result(r, errno);
+	return result(r, saved_errno);
 }
 
 bool clone_by_syscall(long nr, const long *a, long *r)

@@ -85,6 +85,13 @@ static int streams_seal(void)
 	return err;
 }
 
+/* Every connection, with a keeper that takes them. */
+static int streams_leave(void)
+{
+	netio_before_exec(the_stack, false);
+	return streams_seal();
+}
+
 static void listeners_seal(void)
 {
 	int last = fd_highest();
@@ -123,8 +130,7 @@ void seal_streams(void)
 	if (nothing_to_seal())
 		return;
 	lib_enter();
-	netio_before_exec(the_stack, false); /* a keeper */
-	err = streams_seal();
+	err = streams_leave();
 	lib_leave();
 	out_of_reach(err);
 }
@@ -139,24 +145,26 @@ static void number_forget(int fd)
 
 void seal_begin(void)
 {
-	int err;
+	int err, saved_errno = errno;
 
 	if (nothing_to_seal())
 		return;
 	lib_enter();
-	netio_before_exec(the_stack, false); /* a keeper */
-	err = streams_seal();
+	err = streams_leave();
 	listeners_seal();
 	out_of_reach(err);
 	epoll_leave_all();
 	netio_blind(the_stack, true);
 	netio_pause_driver(the_stack);
 	lib_leave();
+	errno = saved_errno;
 }
 
 /* No system call here: they may be forbidden. */
 void seal_end(bool worked)
 {
+	int saved_errno = errno;
+
 	if (!worked) {
 		if (the_stack && !thread_marks.depth && !process_is_vfork_child() &&
 		    !atomic_load(&process.finished)) {
@@ -164,6 +172,7 @@ void seal_end(bool worked)
 			netio_start_driver(the_stack);
 			lib_leave();
 		}
+		errno = saved_errno;
 		return;
 	}
 	atomic_store(&process.sealed, true);

@@ -136,7 +136,9 @@ static void side_by_side(const char *what, enum how how, int kill, char *stack)
 		c[i] = called("e", &ask[i]);
 	j = (struct job){c[1], kill};
 	puts(what);
+	errno = ELOOP;
 	p = make(how, &j, stack);
+	printf("errno %s\n", errno == ELOOP ? "kept" : result_text(-1));
 	close(c[1]);
 	int good = exchange(c[0]);
 	ended(what, p);
