@@ -91,7 +91,7 @@ static int in_round(int i, int lucky)
 	return i != held && (lucky < 0 || i == lucky);
 }
 
-static void round_of(int lucky)
+static int attempt(int lucky)
 {
 	pthread_t t[SLEEPERS], h;
 	int in_time = 0;
@@ -128,6 +128,17 @@ static void round_of(int lucky)
 		in_time += early[i];
 		close(fd[i]);
 	}
+	return in_time;
+}
+
+/* Who was forgotten is forgotten each time; a busy machine may not get round to it all once. */
+static void round_of(int lucky)
+{
+	int in_time, attempts = 0;
+
+	do
+		in_time = attempt(lucky);
+	while (in_time < expected && ++attempts < 3);
 	printf("%d woke under the hog\n", in_time);
 }
 
