@@ -276,6 +276,14 @@ int waitset_adopt(struct netio *n, uint64_t tag, struct waitset **out)
 	return err;
 }
 
+bool waitset_is_shared(struct waitset *ws)
+{
+	bool shared = *evset_holders(netio_enter(ws->n), ws->set) > 1;
+
+	netio_leave(ws->n);
+	return shared;
+}
+
 bool waitset_is_shown(struct waitset *ws)
 {
 	bool shown = evset_rings_always(netio_enter(ws->n), ws->set);

@@ -15,7 +15,7 @@
  *
  * An heir without hooks (static, setuid) that is the only one to have E gets pump
  * ends for its connections (pump.c), and these become members of E in the kernel
- * with the events and data that the connections had: pumped(). Where others go on
+ * with the events and data that the connections had (epoll_pumped). Where others go on
  * with E, it sees the bell: readable while one of the stack's members is.
  *
  * Place in the flow: exec.c, spawn.c, passing.c -> here -> netio/wait.c, kept.c.
@@ -26,7 +26,9 @@
 
 #include "netio/rawsys.h"
 #include "preload/epoll.h"
+#include "preload/fdtable.h"
 #include "preload/process.h"
+#include "preload/pump.h"
 
 /* ------------------------------------------------------------ going */
 
@@ -66,6 +68,95 @@ void epoll_send(int fd)
 		set_mark(s);
 		netio_pass_set(the_stack, s->ws);
 	}
+	sets_unlock();
+}
+
+/* ------------------------------------------------------------ to a program without hooks */
+
+/* The number under which it will have description d, that was added as `fd`; -1: it will not. */
+static int heirs_number(const struct pump_plan *p, int fd, ref d)
+{
+	uint64_t cookie = description_of(d)->cookie;
+	int other = -1;
+
+	if (description_of(d)->kind == FD_LISTENER)
+		return cookie_of(fd) == cookie ? fd : -1;
+	for (int i = 0; i < p->count; i++) {
+		if (p->number[i].cookie != cookie)
+			continue;
+		if (p->number[i].fd == fd)
+			return fd;
+		other = p->number[i].fd;
+	}
+	return other;
+}
+
+/* The stack's members of s, what is theirs in the heir. */
+static void members_pump(struct set *s, const struct pump_plan *p, int op)
+{
+	struct stack_cx *cx = netio_enter(the_stack);
+	ref w = REF_NONE;
+
+	while ((w = watch_next_of_set(cx, waitset_evset(s->ws), w)) != REF_NONE) {
+		ref d = key_description(watch_key(cx, w));
+		uint32_t events;
+		uint64_t data;
+		int fd = -1;
+
+		if (pool_valid(cx, POOL_DESCRIPTION, d) && description_at(cx, d)->sock == watch_socket(cx, w))
+			fd = heirs_number(p, key_number(watch_key(cx, w)), d);
+		watch_read(cx, w, &events, &data);
+		if (fd >= 0)
+			epoll_kernel_ctl(s->fd, op, fd, events, data);
+	}
+	netio_leave(the_stack);
+}
+
+/* Nothing in E is ours any more. */
+static void set_hush(struct set *s)
+{
+	epoll_kernel_ctl(s->fd, EPOLL_CTL_DEL, waitset_bell(s->ws), 0, 0);
+	epoll_kernel_ctl(s->fd, EPOLL_CTL_DEL, waitset_post(s->ws), 0, 0);
+	for (struct member *m = s->listeners; s->exposed && m; m = m->next)
+		epoll_kernel_ctl(s->fd, EPOLL_CTL_DEL, m->kernel_fd, 0, 0);
+	s->exposed = false;
+}
+
+void epoll_pumped(const struct pump_plan *p)
+{
+	sets_lock();
+	for (struct set *s = epoll_sets; s; s = s->next) {
+		if (!s->ws)
+			continue;
+		if (waitset_is_shared(s->ws)) {
+			set_expose(s);
+			continue;
+		}
+		set_hush(s);
+		members_pump(s, p, EPOLL_CTL_ADD);
+	}
+	sets_unlock();
+}
+
+void epoll_unpumped(const struct pump_plan *p)
+{
+	sets_lock();
+	for (struct set *s = epoll_sets; s; s = s->next) {
+		if (!s->ws || waitset_is_shared(s->ws))
+			continue;
+		members_pump(s, p, EPOLL_CTL_DEL);
+		if (waitset_is_shown(s->ws))
+			set_expose(s);
+	}
+	sets_unlock();
+}
+
+void epoll_show(ref evset)
+{
+	sets_lock();
+	for (struct set *s = epoll_sets; s; s = s->next)
+		if (s->ws && waitset_evset(s->ws) == evset)
+			set_expose(s);
 	sets_unlock();
 }
 

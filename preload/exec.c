@@ -215,9 +215,12 @@ char *const *exec_begin(struct exec_plan *x, const struct exec_target *target, c
 		netio_blind(the_stack, true);
 		x->paused = netio_pause_driver(the_stack); /* the slot goes on, its driver does not */
 	}
+	x->sets = reach == REACH_NO_HOOKS && p.sets;
 	if (reach == REACH_NO_HOOKS)
 		pumps_begin(x, last);
-	else if (line >= 0 && p.streams + p.listeners + p.sets) {
+	if (x->sets)
+		epoll_pumped(&x->pumps);
+	if (reach != REACH_NO_HOOKS && line >= 0 && p.streams + p.listeners + p.sets) {
 		sets_begin(p.sets ? last : -1);
 		mine = exec_environment(x, env, line, last);
 	}
@@ -229,6 +232,8 @@ void exec_failed(struct exec_plan *x)
 {
 	if (x->vfork_line > 0)
 		sys.syscall(SYS_close, x->vfork_line);
+	if (x->sets)
+		epoll_unpumped(&x->pumps);
 	pump_undo(&x->pumps);
 	if (x->blind)
 		netio_blind(the_stack, false);

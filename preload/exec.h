@@ -9,7 +9,7 @@
 #include "preload/reach.h"
 
 struct exec_plan {
-	bool begun, blind, paused;
+	bool begun, blind, paused, sets;
 	int vfork_line; /* 0: none */
 	void *pages;	/* of the environment, if env is too small */
 	size_t bytes;

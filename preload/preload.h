@@ -316,6 +316,8 @@ void epoll_leave_all(void);
  */
 ref epoll_pass(int fd);
 void epoll_send(int fd);
+/* Who will have it knows nothing of us: the bell is up while a member of the stack's is ready. */
+void epoll_show(ref evset);
 /*
  * A number that came from there. is_marked: a set that the stack may have a half of; also without one.
  * arrived: its tag, if it is ours from now on, or 0. nest: once all have come, those that contain others.

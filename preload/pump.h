@@ -32,6 +32,13 @@ int pump_number(struct pump_plan *p, int fd, bool take);
 void pump_options(int fd, int heir);
 /* It came back: everything as before. */
 void pump_undo(struct pump_plan *p);
+/*
+ * epoll_heir.c. Around exec() of a program without hooks, when the pumps are in place: they, and listeners,
+ * are members of epoll sets in the kernel; where another process goes on with a set it shows its bell. It
+ * came back, the pumps still in place: as before.
+ */
+void epoll_pumped(const struct pump_plan *p);
+void epoll_unpumped(const struct pump_plan *p);
 void pump_plan_init(struct pump_plan *p);
 
 #endif

@@ -378,7 +378,10 @@ static void spawn_shares(struct spawn_plan *p, const struct exec_target *target,
 		return;
 	if ((target->dir == NOWHERE_KNOWN || exec_reach(target) == REACH_NO_HOOKS) &&
 	    netio_is_kept(the_stack)) {
-		spawn_pumped(p, actions);
+		for (uint32_t i = 0; i < p->sets; i++)
+			epoll_show(p->object[p->count + i]);
+		if (p->count)
+			spawn_pumped(p, actions);
 		return;
 	}
 	if (netio_spawn_begin(the_stack, &p->line, p->object, p->count + p->sets, false))

@@ -344,6 +344,8 @@ ref evset_of_tag(struct stack_cx *cx, uint64_t tag);
 int netio_keep_set(struct netio *n, struct waitset *ws);
 int netio_pass_set(struct netio *n, struct waitset *ws);
 int waitset_adopt(struct netio *n, uint64_t tag, struct waitset **out);
+/* Has another process a part in the set, too? */
+bool waitset_is_shared(struct waitset *ws);
 /* Do others see the bell in the epoll set (waitset_ring_always())? */
 bool waitset_is_shown(struct waitset *ws);
 /* Parts in sets that exec() left us. any: is there one? sweep: what nobody adopted goes. */

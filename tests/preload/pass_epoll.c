@@ -6,6 +6,8 @@
 #include <spawn.h>
 #include <stdbool.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "peer.h"
@@ -532,6 +534,75 @@ static int sleeper(int from)
 	return 0;
 }
 
+/* ------------------------------------------------------------ programs that nothing can be preloaded into */
+
+/* The set is its alone: the connection is a member there as it was here. An exec that fails changes nothing.
+ */
+static void static_alone(bool outer)
+{
+	const char *still = getenv("TEST_STILL");
+	pid_t p;
+
+	puts("static, alone");
+	fflush(stdout);
+	p = fork();
+	if (!p) {
+		int fd[6], over = epoll_create1(0);
+
+		set_make(fd);
+		if (outer)
+			ep_add(over, fd[0], EPOLLIN, INNER); /* it shows what is ready */
+		set_look(fd);
+		epoll_ctl(fd[0], EPOLL_CTL_DEL, fd[2], NULL);
+		epoll_ctl(fd[0], EPOLL_CTL_DEL, fd[3], NULL);
+		execl("/dev/null", "x", NULL);
+		/* something like a program, that is none */
+		int bad = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), w = memfd_create("bad", 0);
+		char b[64], path[32];
+		if (read(bad, b, 64) != 64 || write(w, b, 64) != 64 || fchmod(w, 0700))
+			_exit(1);
+		snprintf(path, sizeof path, "/proc/self/fd/%d", w);
+		printf("execl of nothing %s\n", result_text(execl(path, "x", NULL)));
+		close(w);
+		say(fd[1], "l");
+		ep_show("as before", fd[0], 8, 5000);
+		if (outer)
+			ep_show("as before", over, 8, 5000);
+		printf("read %s\n", result_text(read(fd[1], b, 8)));
+		ep_show("as before", fd[0], 8, 0);
+		become(still, "watch", (int[]){fd[0], fd[1]}, 2);
+	}
+	ended("static, alone", p);
+}
+
+/* Its parent goes on with the set: the child can see that something is ready. */
+static void static_beside(void)
+{
+	int fd[6], pair[2];
+	char b;
+	pid_t p;
+
+	puts("static, beside");
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
+		exit(1);
+	set_make(fd);
+	set_look(fd);
+	for (int i = 1; i < 6; i++)
+		keep(fd[i], false);
+	p = spawn(getenv("TEST_STILL"), "poll", (int[]){fd[0], pair[1]}, 2);
+	if (read(pair[0], &b, 1) != 1)
+		printf("no child\n");
+	say(fd[1], "l");
+	bytes(fd[1], 1);
+	say(pair[0], "s");
+	ended("static, beside", p);
+	ep_show("parent", fd[0], 8, 5000);
+	for (int i = 0; i < 6; i++)
+		close(fd[i]);
+	close(pair[0]);
+	close(pair[1]);
+}
+
 /* ------------------------------------------------------------ */
 
 static int heir(char **argv)
@@ -587,5 +658,8 @@ int main(int argc, char **argv)
 	by_message("message", false);
 	by_message("messages", true);
 	message_and_both();
+	static_alone(false);
+	static_alone(true);
+	static_beside();
 	return 0;
 }

@@ -3,12 +3,53 @@
  *   still            waits for the end of its input
  *   say FD           says something on a socket, prints what came back
  *   is FD            prints whether the number is open
+ *   watch EP FD      says something on a socket, and waits for the answer in an epoll set; then FD is no
+ * member poll EP FD       polls an epoll set, once a byte has come from FD
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <unistd.h>
+
+static void show(int ep)
+{
+	struct epoll_event e[8];
+	int n = epoll_wait(ep, e, 8, 5000);
+
+	printf("static child: %d", n);
+	for (int i = 0; i < n; i++)
+		printf(" [%llu %x]", (unsigned long long)e[i].data.u64, e[i].events);
+	puts("");
+}
+
+static int watch(int ep, int fd)
+{
+	char b[8];
+
+	if (write(fd, "w", 1) != 1)
+		return 1;
+	show(ep);
+	if (read(fd, b, sizeof b) != 1)
+		return 2;
+	printf("static child: del %d\n", epoll_ctl(ep, EPOLL_CTL_DEL, fd, NULL));
+	return 0;
+}
+
+static int poll_set(int ep, int fd)
+{
+	struct pollfd p = {ep, POLLIN, 0};
+	char b;
+
+	printf("static child: poll %d\n", poll(&p, 1, 0));
+	fflush(stdout);
+	if (write(fd, "p", 1) != 1 || read(fd, &b, 1) != 1)
+		return 1;
+	printf("static child: poll %d\n", poll(&p, 1, 5000));
+	return 0;
+}
 
 int main(int argc, char **argv)
 {
@@ -21,6 +62,10 @@ int main(int argc, char **argv)
 		printf("static child: F_GETFD %d\n", fcntl(atoi(argv[2]), F_GETFD));
 		return 0;
 	}
+	if (argc == 4 && !strcmp(argv[1], "watch"))
+		return watch(atoi(argv[2]), atoi(argv[3]));
+	if (argc == 4 && !strcmp(argv[1], "poll"))
+		return poll_set(atoi(argv[2]), atoi(argv[3]));
 	if (argc < 3 || strcmp(argv[1], "say") != 0) {
 		while (read(0, b, 1) > 0)
 			;
