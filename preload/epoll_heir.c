@@ -32,6 +32,18 @@
 
 /* ------------------------------------------------------------ going */
 
+/* Without `sys`: most processes that get something have nothing to do with us. */
+static bool is_epoll(int fd)
+{
+	static const char name[] = "anon_inode:[eventpoll]";
+	char path[48], link[sizeof name];
+	long n;
+
+	log_format(path, sizeof path, "/proc/self/fd/%d", fd);
+	n = RAW4(SYS_readlinkat, AT_FDCWD, path, link, sizeof link);
+	return n == sizeof name - 1 && !memcmp(link, name, sizeof name - 1);
+}
+
 static void set_mark(struct set *s)
 {
 	if (!s->exposed)
@@ -54,6 +66,39 @@ ref epoll_pass(int fd)
 	}
 	sets_unlock();
 	return evset;
+}
+
+/* Is our number the same file as the parent's that lent us its memory? Where the kernel does not tell: by
+ * number.
+ */
+static bool parents_file(int fd, int theirs)
+{
+	long r = RAW6(SYS_kcmp, RAW1(SYS_getpid, 0), process.pid, KCMP_FILE, fd, theirs, 0);
+
+	return r < 0 ? fd == theirs : r == 0;
+}
+
+/*
+ * The table says nothing of the child's numbers; the mutex is good in it, because whoever holds it runs, and
+ * this thread does not. The stack's lock is not.
+ */
+uint64_t epoll_pass_vfork(int fd)
+{
+	uint64_t tag = 0;
+
+	if (!atomic_load(&epoll_joined) || !is_epoll(fd))
+		return 0;
+	sets_lock();
+	for (struct set *s = epoll_sets; s && !tag; s = s->next) {
+		if (!s->ws || !parents_file(fd, s->fd))
+			continue;
+		tag = s->tag;
+		if (!s->exposed)
+			epoll_kernel_ctl(fd, EPOLL_CTL_ADD, waitset_bell(s->ws), 0, tag);
+		netio_keep_set_vfork(the_stack, s->ws, tag);
+	}
+	sets_unlock();
+	return tag;
 }
 
 void epoll_send(int fd)
@@ -161,18 +206,6 @@ void epoll_show(ref evset)
 }
 
 /* ------------------------------------------------------------ coming */
-
-/* Without `sys`: most processes that get something have nothing to do with us. */
-static bool is_epoll(int fd)
-{
-	static const char name[] = "anon_inode:[eventpoll]";
-	char path[48], link[sizeof name];
-	long n;
-
-	log_format(path, sizeof path, "/proc/self/fd/%d", fd);
-	n = RAW4(SYS_readlinkat, AT_FDCWD, path, link, sizeof link);
-	return n == sizeof name - 1 && !memcmp(link, name, sizeof name - 1);
-}
 
 static bool mark_looks(uint64_t data)
 {

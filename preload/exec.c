@@ -154,6 +154,8 @@ static char *const *vfork_begin(struct exec_plan *x, const struct exec_target *t
 			continue;
 		}
 		cookie[count] = cookie_of(fd);
+		if (!cookie[count] && reach != REACH_NO_HOOKS)
+			cookie[count] = epoll_pass_vfork(fd);
 		count += cookie[count] != 0;
 	}
 	/* Our memory is the parent's: it must not use these placeholders for other connections. */

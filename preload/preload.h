@@ -316,6 +316,8 @@ void epoll_leave_all(void);
  */
 ref epoll_pass(int fd);
 void epoll_send(int fd);
+/* In a child of vfork(): the evset's tag, or 0. */
+uint64_t epoll_pass_vfork(int fd);
 /* Who will have it knows nothing of us: the bell is up while a member of the stack's is ready. */
 void epoll_show(ref evset);
 /*

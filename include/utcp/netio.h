@@ -342,6 +342,8 @@ ref evset_of_tag(struct stack_cx *cx, uint64_t tag);
  * extra members to be added. 0 or a negative errno; not with the lock.
  */
 int netio_keep_set(struct netio *n, struct waitset *ws);
+/* The same in a child of vfork(): takes no lock. */
+int netio_keep_set_vfork(struct netio *n, struct waitset *ws, uint64_t tag);
 int netio_pass_set(struct netio *n, struct waitset *ws);
 int waitset_adopt(struct netio *n, uint64_t tag, struct waitset **out);
 /* Has another process a part in the set, too? */

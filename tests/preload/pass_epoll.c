@@ -230,6 +230,44 @@ static void only_the_set(void)
 	close(sync[1]);
 }
 
+/* vfork(): under its own number, and under another one. */
+static void by_vfork(bool moved)
+{
+	static int number;
+	int fd[6], sync[2];
+	char *argv[16], text[12][16];
+	pid_t p;
+
+	puts("vfork");
+	if (pipe(sync))
+		exit(1);
+	set_make(fd);
+	set_look(fd);
+	for (int i = 1; i < 6; i++)
+		keep(fd[i], false);
+	keep(sync[1], false);
+	number = moved ? 200 : fd[0];
+	keep(fd[0], !moved);
+	number_arguments(argv, text, "watch", (int[]){number, sync[0]}, 2);
+	fflush(stdout);
+	p = vfork();
+	if (!p) {
+		if (moved)
+			dup2(fd[0], number);
+		execv(self, argv);
+		_exit(9);
+	}
+	say(fd[1], "l");
+	bytes(fd[1], 1);
+	say(sync[1], "1");
+	ended("vfork", p);
+	ep_show("level", fd[0], 8, 5000);
+	for (int i = 0; i < 6; i++)
+		close(fd[i]);
+	close(sync[0]);
+	close(sync[1]);
+}
+
 static void closed_on_exec(void)
 {
 	pid_t p;
@@ -342,8 +380,8 @@ static int use_nested(const int *fd)
 	close(fd[1]);
 	ep_show("the other number", fd[3], 8, 5000);
 	printf("read %s\n", result_text(read(fd[2], b, sizeof b)));
-	printf("poll %s\n", result_text(poll(&p, 1, 0)));
 	ep_show("outer has nothing", fd[0], 8, 0);
+	printf("poll %s\n", result_text(poll(&p, 1, 0)));
 	return 0;
 }
 
@@ -376,6 +414,17 @@ static int use_listener(const int *fd)
 	ep_add(fd[0], c, EPOLLIN, LATER);
 	say(c, "c");
 	ep_show("echo", fd[0], 8, 5000);
+	close(c);
+	close(ask);
+	/* From the other world, where there are two. */
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)fd[2])};
+	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	ask = socket(AF_INET, SOCK_STREAM, 0);
+	printf("connect %s\n", result_text(connect(ask, (struct sockaddr *)&a, sizeof a)));
+	ep_show("a call", fd[0], 8, 5000);
+	c = accept(fd[1], NULL, NULL);
+	ep_show("accepted", fd[0], 8, 0);
+	printf("del %s\n", result_text(epoll_ctl(fd[0], EPOLL_CTL_DEL, fd[1], NULL)));
 	close(c);
 	close(ask);
 	return 0;
@@ -650,6 +699,8 @@ int main(int argc, char **argv)
 	by_exec_twice();
 	by_spawn();
 	only_the_set();
+	by_vfork(false);
+	by_vfork(true);
 	closed_on_exec();
 	both_at_once();
 	nested();
