@@ -57,10 +57,12 @@ ssize_t __read_chk(int fd, void *buf, size_t n, size_t size)
 
 static bool vector_empty(const struct iovec *iov, int iovcnt)
 {
-	for (int i = 0; iov && i < iovcnt; i++)
+	if (iovcnt < 0 || iovcnt > 1024 || !iov || !memory_readable(iov, (size_t)iovcnt * sizeof *iov))
+		return false; /* socket_recv() says what is wrong */
+	for (int i = 0; i < iovcnt; i++)
 		if (iov[i].iov_len)
 			return false;
-	return iov && iovcnt >= 0 && iovcnt <= 1024;
+	return true;
 }
 
 OUT_OF_LINE ssize_t readv_known(int fd, const struct iovec *iov, int iovcnt)
@@ -219,7 +221,7 @@ static int64_t recv_message(int fd, ref d, struct msghdr *m, int flags)
 	size_t used = 0;
 	int64_t r;
 
-	if (!m)
+	if (!memory_readable(m, sizeof *m))
 		return -EFAULT;
 	if (m->msg_iovlen > INT32_MAX)
 		return -EMSGSIZE;
@@ -353,7 +355,7 @@ static int64_t send_message(int fd, ref d, const struct msghdr *m, int flags)
 {
 	int64_t r;
 
-	if (!m)
+	if (!memory_readable(m, sizeof *m))
 		return -EFAULT;
 	if (m->msg_iovlen > INT32_MAX)
 		return -EMSGSIZE;

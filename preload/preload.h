@@ -251,6 +251,8 @@ void wait_forked(bool shared);
 bool memory_readable(const void *p, size_t len);
 /* How many bytes of [p, p + len) can be written, from the front; to the end of the last good page. */
 size_t memory_writable(void *p, size_t len);
+/* Touches a byte of each page, so that no fault comes later; how many bytes can be used, from the front. */
+size_t memory_touch(void *p, size_t len, bool write);
 
 /* poll.c. fds may mix kernel, stack and epoll descriptors. deadline absolute. Count, or a negative errno. */
 int stack_poll(struct pollfd *fds, nfds_t nfds, nsec deadline, const sigset_t *mask);

@@ -11,10 +11,11 @@
  *
  * The application's memory is touched before the lock is taken, one byte a page:
  * read for a send; for a receive an atomic OR with 0, which writes the byte that
- * is there and so races with nobody. A page fault, swap-in or bad pointer then
- * happens with the lock free. Large calls are done in pieces of CHUNK_BYTES: no
- * thread holds the lock for longer than one piece, and a large receive buffer
- * is not made resident for a few bytes.
+ * is there and so races with nobody. A page fault or swap-in then happens with the
+ * lock free. A bad pointer is EFAULT once there is something to copy, or ends the
+ * call after the pieces that were good, as in the kernel. Large calls are done in pieces of
+ * CHUNK_BYTES: no thread holds the lock for longer than one piece, and a large receive buffer is not made
+ * resident for a few bytes.
  *
  * Place in the flow: calls_io.c -> here -> sock_send/sock_recv (core);
  * socket_wait() (wait.c) blocks.
@@ -108,35 +109,38 @@ static void window_cut(struct window *w, const struct iovec *iov, int iovcnt, ui
 	}
 }
 
-static void touch(const struct window *w, bool write)
+/* Cuts the window in front of the first byte that cannot be used. True: there is none such. */
+static bool touch(struct window *w, bool write)
 {
+	uint64_t good = 0;
+
 	for (int i = 0; i < w->count; i++) {
-		uint8_t *p = w->iov[i].iov_base, *end = p + w->iov[i].iov_len;
-		while (p < end) {
-			if (write)
-				__atomic_fetch_or(p, 0, __ATOMIC_RELAXED);
-			else
-				(void)*(volatile uint8_t *)p;
-			p = (uint8_t *)(((uintptr_t)p | (PAGE_BYTES - 1)) + 1);
+		size_t n = memory_touch(w->iov[i].iov_base, w->iov[i].iov_len, write);
+		good += n;
+		if (n < w->iov[i].iov_len) {
+			w->iov[i].iov_len = n;
+			w->count = i + 1;
+			w->bytes = good;
+			return false;
 		}
 	}
+	return true;
 }
 
-/* The length of a vector as readv(2) checks it, cut at CALL_MAX. used: its memory will be touched. */
-static int64_t vector_length(const struct iovec *iov, int iovcnt, bool used)
+/* The length of a vector as readv(2) checks it, cut at CALL_MAX. */
+static int64_t vector_length(const struct iovec *iov, int iovcnt)
 {
 	uint64_t total = 0;
 
 	if (iovcnt < 0 || iovcnt > IOV_MAX)
 		return -EINVAL;
-	if (!iov && iovcnt)
+	if (!memory_readable(iov, (size_t)iovcnt * sizeof *iov))
 		return -EFAULT;
 	for (int i = 0; i < iovcnt; i++) {
 		if (iov[i].iov_len > INT64_MAX)
 			return -EINVAL;
-		/* nothing is ever mapped in the first page: the commonest bad pointer is told, not run into
-		 */
-		if (used && iov[i].iov_len && (uintptr_t)iov[i].iov_base < PAGE_BYTES)
+		/* the kernel's half of the addresses is refused whether there is something to copy or not */
+		if ((uintptr_t)iov[i].iov_base > INTPTR_MAX)
 			return -EFAULT;
 		total += MIN_OF(iov[i].iov_len, CALL_MAX);
 		total = MIN_OF(total, CALL_MAX);
@@ -193,6 +197,26 @@ static int64_t recv_nothing(struct description *p)
 	return r > 0 ? 0 : r;
 }
 
+/* A receive whose memory ends at a bad address: an error if what is there does not fit in front of it. */
+static int64_t recv_cut(struct description *p, const struct window *w, int flags)
+{
+	uint8_t byte;
+	struct window one = {.iov[0] = {&byte, 1}, .count = 1, .bytes = 1};
+	struct stack_cx *cx;
+	int left = 0;
+	int64_t r;
+
+	if (!w->bytes) {
+		r = recv_once(p, &one, recv_flags(flags) | SOCK_MSG_PEEK);
+		return r > 0 ? -EFAULT : r;
+	}
+	cx = netio_enter(the_stack);
+	if (p->sock)
+		sock_get_option(cx, p->sock, SOCK_OPT_INQ, &left);
+	netio_leave(the_stack);
+	return (uint64_t)left > w->bytes ? -EFAULT : recv_once(p, w, recv_flags(flags));
+}
+
 /* A peek that must see more than is there: readiness counts from `bytes` on while we wait. */
 static void lowat_set(struct description *p, int bytes)
 {
@@ -230,9 +254,8 @@ static int64_t recv_available(struct description *p, const struct iovec *iov, in
 	*ended = false;
 	while (done + taken < total) {
 		window_cut(&w, iov, iovcnt, done + taken, total);
-		if (!trunc)
-			touch(&w, true);
-		int64_t r = recv_once(p, &w, recv_flags(flags));
+		int64_t r =
+		    trunc || touch(&w, true) ? recv_once(p, &w, recv_flags(flags)) : recv_cut(p, &w, flags);
 		if (r <= 0) {
 			*ended = r != -EAGAIN;
 			return taken ? (int64_t)taken : r;
@@ -248,7 +271,7 @@ static int64_t recv_available(struct description *p, const struct iovec *iov, in
 int64_t socket_recv(int fd, ref d, const struct iovec *iov, int iovcnt, int flags)
 {
 	struct description *p = description_of(d);
-	int64_t total = vector_length(iov, iovcnt, !(flags & MSG_TRUNC)), done = 0, target, r;
+	int64_t total = vector_length(iov, iovcnt), done = 0, target, r;
 	nsec deadline = 0;
 	bool ended = false;
 
@@ -307,6 +330,21 @@ static int64_t send_once(struct description *p, const struct window *w, uint32_t
 	return r;
 }
 
+/* A send of what cannot be read: an error if it could go, else as any other. */
+static int64_t send_nowhere(struct description *p)
+{
+	struct window none = {.count = 0};
+	int64_t r = send_once(p, &none, 0);
+	struct stack_cx *cx;
+
+	if (r)
+		return r;
+	cx = netio_enter(the_stack);
+	r = p->sock && !(sock_events(cx, p->sock) & SOCK_OUT) ? -EAGAIN : -EFAULT;
+	netio_leave(the_stack);
+	return r;
+}
+
 /* send(2): SIGPIPE goes to the thread that wrote. */
 void sigpipe_raise(void)
 {
@@ -316,8 +354,8 @@ void sigpipe_raise(void)
 int64_t socket_send(int fd, ref d, const struct iovec *iov, int iovcnt, int flags)
 {
 	struct description *p = description_of(d);
-	int64_t total = vector_length(iov, iovcnt, true), done = 0, r = 0;
-	uint32_t verb = (flags & MSG_OOB ? SOCK_MSG_OOB : 0);
+	int64_t total = vector_length(iov, iovcnt), done = 0, r = 0;
+	uint32_t verb = (flags & MSG_OOB ? SOCK_MSG_OOB : 0), flags_now;
 	nsec deadline = 0, timeout;
 	struct window w;
 
@@ -329,10 +367,10 @@ int64_t socket_send(int fd, ref d, const struct iovec *iov, int iovcnt, int flag
 	lib_enter();
 	while (r >= 0 || r == -EAGAIN) {
 		window_cut(&w, iov, iovcnt, (uint64_t)done, (uint64_t)total);
-		touch(&w, false);
 		/* more of this call follows: no small segment in between; the urgent byte is the last one */
 		bool more = done + (int64_t)w.bytes < total;
-		r = send_once(p, &w, more ? SOCK_MSG_MORE : verb | (flags & MSG_MORE ? SOCK_MSG_MORE : 0));
+		flags_now = more ? SOCK_MSG_MORE : verb | (flags & MSG_MORE ? SOCK_MSG_MORE : 0);
+		r = touch(&w, false) ? send_once(p, &w, flags_now) : send_nowhere(p);
 		if (r > 0)
 			done += r;
 		if (done == total || (r < 0 && r != -EAGAIN))
