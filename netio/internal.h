@@ -384,7 +384,9 @@ enum {
 	MESSAGE_CLAIM,
 	MESSAGE_TAKEN,
 	MESSAGE_RETURN,
-	MESSAGE_KEEP
+	MESSAGE_KEEP,
+	MESSAGE_TURN,
+	MESSAGE_ALONE /* only pumps have a connection now: they look for it after each message */
 };
 #define ATTACH_FDS  4 /* the fourth: struct device's claim, or the timer again */
 #define MESSAGE_FDS 5 /* to the keeper: the rendezvous' listening socket as well */

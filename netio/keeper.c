@@ -291,6 +291,7 @@ union message {
 	struct spawn_message spawn;
 	struct return_message back;
 	struct pump_message pump;
+	struct turn_message turn;
 	struct pass_message pass;
 	uint64_t room[64]; /* what we do not know must not look like what we do */
 };
@@ -313,8 +314,12 @@ static int process_said_more(struct keeper *k, struct line *l, const union messa
 			     const int *fds)
 {
 	if (len == sizeof m->pump && m->pump.type == MESSAGE_PUMP) {
-		pump_begin(k->n, k->epfd, &m->pump, fds[0], fds[1], l->proc);
-		return 2;
+		pump_begin(k->n, k->epfd, &m->pump, fds, l->proc);
+		return 3;
+	}
+	if (len == sizeof m->turn && m->turn.type == MESSAGE_TURN && fds[0] >= 0) {
+		pump_turn(&m->turn, fds[0]);
+		return 1;
 	}
 	if (len == sizeof m->pass && m->pass.type == MESSAGE_PASS) {
 		passage_begin(k->n, k->epfd, &m->pass, fds);

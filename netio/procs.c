@@ -42,6 +42,7 @@ uint64_t procs_layout(uint64_t hash)
 	    FIELD(proc, holds),		  FIELD(proc, waiters), FIELD(proc, pid),
 	    FIELD(proc, serial),	  FIELD(proc, keeper),	FIELD(proc, driver),
 	    sizeof(struct shared_object),
+	    offsetof(struct shared_object, pumps),
 	};
 #undef FIELD
 	return layout_mix(hash, facts, ARRAY_LEN(facts));
@@ -217,8 +218,15 @@ ref netio_hold(struct netio *n, struct stack_cx *cx, ref object)
 
 bool netio_unhold(struct netio *n, struct stack_cx *cx, ref hold)
 {
-	(void)n;
-	return hold_drop(cx, hold);
+	uint32_t alone[2] = {MESSAGE_ALONE, 0};
+	ref object = hold_at(cx, hold)->head.owner;
+	const struct shared_object *o = pool_at(cx, object);
+	bool last = hold_drop(cx, hold);
+
+	if (!last && o->head.class == POOL_DESCRIPTION && o->pumps == o->holders && !n->is_keeper &&
+	    n->keeper_fd >= 0)
+		message_send(n->keeper_fd, alone, sizeof alone, NULL, 0);
+	return last;
 }
 
 /* ------------------------------------------------------------ sleepers and drivers */

@@ -33,10 +33,26 @@
  * fails a word over the gate takes the pump back, and no byte is lost.
  *
  * Other processes may go on with the connection beside the heir, or after it (sshd's
- * monitor, when its child has the user's name): each byte goes to one of them. So
- * while others have a part in it only one small piece at a time lies in the pair, on
- * loan: the connection has it, too, until the heir has read it, and keeps it if the
- * heir ends before. Of a piece that was read in part nothing is taken back.
+ * monitor, when its child has the user's name): each byte goes to one of them, and
+ * what the heir wrote first is sent first. A connection that has pumps says so
+ * (shared_object.pumps), and whoever wants to read, write or say the end there asks
+ * for its turn (netio_turn):
+ *
+ *   to write, to end  what lies in the pairs is moved first. If the connection is full
+ *                     it is full for who asks, too; an end is said by us then, after it
+ *   to read           while others have a part in it only one piece at a time lies in one
+ *                     pair, on loan: the connection has it, too. What the heir has read
+ *                     of it is taken off the connection, the rest off the pair, and
+ *                     nothing is lent until who asked hangs up
+ *
+ * To take back what the heir has not read we have a duplicate of its end, which keeps
+ * us from seeing it closed. So we have it only while somebody else has a part in the
+ * connection, so that the heir's close() says nothing to the peer, and while the
+ * process that became the heir has it open. A record lock of that process on the
+ * socket's inode says so, which the kernel drops when it ends or closes any number of
+ * it. Without the duplicate (a stranger's, posix_spawn()'s, a child of the heir that
+ * outlives it) a loan cannot be taken back: if somebody else wants to read it is the
+ * heir's; if the heir ends with a part of it unread the others get the whole.
  *
  * The keeper sleeps as any thread of the stack does: in a wait set, which exists
  * while there are pumps. The events of pairs are edge-triggered: each one only says
@@ -44,6 +60,7 @@
  *
  * Place in the flow: preload/pump.c -> netio_pump() -> keeper.c -> here.
  */
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/sockios.h>
 #include <poll.h>
@@ -57,91 +74,16 @@
 #define PUMPS_MAX     32768u
 #define PIECE_BYTES   65536u
 #define LOAN_BYTES    4096u
-#define PIECES_A_TURN 4		/* then the others' turn */
-#define TO_HEIR_BYTES 65536	/* SO_SNDBUF: what is taken off the connection before the heir reads it */
-#define FROM_HEIR_MAX (1 << 20) /* asked for; the kernel's limit decides (net.core.wmem_max) */
-#define ANSWER_MS     5000
+#define PIECES_A_TURN 4 /* then the others' turn */
+#define TURNS_MAX     1024u
 #define HARVEST	      16
 
 /* Tags: the entry, which descriptor, and the entry's serial number: events outlive a pump by one round. */
 #define TAG_PAIR	     PUMP_TAGS
 #define TAG_GATE	     (PUMP_TAGS << 1)
+#define TAG_TURN	     (PUMP_TAGS << 2)
 #define TAG(kind, i, serial) ((kind) | (i) | (uint64_t)(serial) << 40)
 #define TAG_SERIAL(tag)	     ((tag) >> 40)
-
-/* ------------------------------------------------------------ the process that asks */
-
-/* The keeper's word: it has a part in the connection. */
-static int answer(int gate)
-{
-	uint32_t known[2] = {0, 0};
-	int fds[MESSAGE_FDS];
-
-	if (message_wait(gate, ANSWER_MS) || message_receive(gate, known, sizeof known, fds) <= 0 ||
-	    !known[1])
-		return -ENOENT;
-	return 0;
-}
-
-int pump_pair(int pair[2])
-{
-	int to_heir = TO_HEIR_BYTES, from_heir = FROM_HEIR_MAX;
-	char c = 0;
-	int err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
-
-	if (err)
-		return err;
-	RAW6(SYS_setsockopt, pair[1], SOL_SOCKET, SO_SNDBUF, &to_heir, sizeof to_heir, 0);
-	RAW6(SYS_setsockopt, pair[0], SOL_SOCKET, SO_SNDBUF, &from_heir, sizeof from_heir, 0);
-	if (raw_write(pair[0], &c, 1) == 1)
-		return 0;
-	raw_close(pair[0]);
-	raw_close(pair[1]);
-	return -ENOBUFS;
-}
-
-int netio_pump(struct netio *n, uint64_t cookie, bool take, struct netio_pump *out)
-{
-	struct pump_message m = {MESSAGE_PUMP, take, cookie};
-	int pair[2], gate[2], err;
-
-	if (n->keeper_fd < 0 || !cookie)
-		return -ENOTCONN;
-	err = pump_pair(pair);
-	if (err)
-		return err;
-	err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, gate);
-	if (!err) {
-		err = message_send(n->keeper_fd, &m, sizeof m, (int[]){pair[1], gate[1]}, 2);
-		raw_close(gate[1]);
-		if (!err)
-			err = answer(gate[0]);
-		if (err)
-			raw_close(gate[0]);
-	}
-	raw_close(pair[1]);
-	if (err)
-		raw_close(pair[0]);
-	else
-		*out = (struct netio_pump){pair[0], gate[0]};
-	return err;
-}
-
-void netio_pump_start(struct netio_pump *p)
-{
-	raw_close(p->gate);
-	p->gate = -1;
-}
-
-void netio_pump_cancel(struct netio_pump *p)
-{
-	uint32_t m[2] = {MESSAGE_PUMP, 0};
-
-	message_send(p->gate, m, sizeof m, NULL, 0);
-	raw_close(p->gate);
-	raw_close(p->heir);
-	p->gate = p->heir = -1;
-}
 
 /* ------------------------------------------------------------ the keeper's side */
 
@@ -151,7 +93,10 @@ struct pump {
 	ref sock;	  /* that the watch is on */
 	int fd;		  /* our end of the pair; -1: free */
 	int gate;	  /* -1: at work */
-	uint32_t seen;	  /* RDHUP, HUP, ERR of the pair */
+	int other;	  /* a duplicate of the heir's end; -1 */
+	uint64_t cookie;
+	uint64_t moved; /* bytes from the heir */
+	uint32_t seen;	/* RDHUP, HUP, ERR of the pair */
 	uint32_t serial;
 	uint32_t lent; /* bytes in the pair that the connection still has */
 	uint32_t next; /* of the list of those with something to do */
@@ -161,6 +106,14 @@ struct pump {
 	bool from_done; /* nor comes from it */
 	bool failed;	/* the connection: ECONNRESET and kin */
 	bool unread;	/* the heir closed with bytes unread */
+	bool fin;	/* somebody else said SHUT_WR, after what the heir wrote */
+};
+
+/* Somebody reads: nothing is lent. */
+struct turn {
+	ref object;
+	int fd; /* of free ones 0: never ours */
+	uint32_t serial;
 };
 
 /* The keeper has one thread: the lock guards what is in the region, not this. */
@@ -172,7 +125,10 @@ static struct {
 	uint32_t count, live; /* count: entries ever used */
 	uint32_t first, last; /* with something to do; 0: none, else index + 1 */
 	uint32_t newest;
-	int epfd; /* the keeper's epoll set */
+	uint32_t others; /* pumps with a duplicate */
+	int epfd;	 /* the keeper's epoll set */
+	struct turn turn[TURNS_MAX];
+	uint32_t turns; /* entries in use */
 } pumps;
 
 uint32_t pumps_live(void)
@@ -217,9 +173,10 @@ static uint32_t list_take(void)
 static void object_abort(ref object, ref hold, void *arg)
 {
 	struct stack_cx *cx = arg;
-	const struct shared_object *o = pool_at(cx, object);
+	struct shared_object *o = pool_at(cx, object);
 
 	(void)hold;
+	o->pumps = 0;
 	if (o->sock && o->holders == 1)
 		sock_abort(cx, o->sock);
 }
@@ -316,6 +273,23 @@ static void queue_empty(const struct pump *p)
 		;
 }
 
+static void other_close(struct pump *p)
+{
+	if (p->other < 0)
+		return;
+	raw_close(p->other);
+	p->other = -1;
+	pumps.others--;
+}
+
+/* Others of the connection may lend now. */
+static void siblings_run(ref object)
+{
+	for (uint32_t i = 0; i < pumps.count; i++)
+		if (pumps.p[i].fd >= 0 && pumps.p[i].object == object)
+			list_add(i);
+}
+
 /* Our part in the connection ends, by the rules of close(). */
 static void pump_end(struct pump *p)
 {
@@ -324,6 +298,7 @@ static void pump_end(struct pump *p)
 	struct stack_cx *cx = netio_enter(n);
 	ref s = object_of(cx, p)->sock;
 
+	object_of(cx, p)->pumps--;
 	watch_drop(cx, p);
 	if (netio_unhold(n, cx, p->hold)) {
 		if (s) {
@@ -342,8 +317,10 @@ static void pump_end(struct pump *p)
 	raw_close(p->fd);
 	if (p->gate >= 0)
 		raw_close(p->gate);
+	other_close(p);
 	p->fd = p->gate = -1;
 	pumps.live--;
+	siblings_run(p->object);
 }
 
 static void object_drop(struct stack_cx *cx, ref object)
@@ -391,12 +368,16 @@ static int pump_make(struct netio *n, int epfd, const struct pump_message *m, re
 	if (err)
 		return err;
 	p = &pumps.p[i];
-	*p = (struct pump){.fd = -1, .gate = -1, .serial = (p->serial + 1) & 0x7fffff};
+	*p = (struct pump){.fd = -1, .gate = -1, .other = -1, .serial = (p->serial + 1) & 0x7fffff};
 	pumps.count = MAX_OF(pumps.count, i + 1);
 	pumps.newest = i;
 	cx = netio_enter(n);
 	p->object = m ? object_find(cx, m->cookie) : object;
 	p->hold = p->object ? netio_hold(n, cx, p->object) : REF_NONE;
+	if (p->hold) {
+		p->cookie = object_of(cx, p)->cookie;
+		object_of(cx, p)->pumps++;
+	}
 	netio_leave(n);
 	if (!p->hold)
 		return -ENOENT;
@@ -414,18 +395,21 @@ static int pump_make(struct netio *n, int epfd, const struct pump_message *m, re
 	return err;
 }
 
-void pump_begin(struct netio *n, int epfd, const struct pump_message *m, int pair, int gate, ref from)
+void pump_begin(struct netio *n, int epfd, const struct pump_message *m, const int fds[3], ref from)
 {
+	int pair = fds[0], gate = fds[1], other = fds[2];
 	int err = pair < 0 || gate < 0 ? -EBADF : pump_make(n, epfd, m, REF_NONE, pair, gate, from);
 	uint32_t known[2] = {MESSAGE_PUMP, !err};
 
 	message_send(gate, known, sizeof known, NULL, 0);
-	if (!err)
+	if (!err) {
+		pumps.p[pumps.newest].other = other;
+		pumps.others += other >= 0;
 		return;
-	if (pair >= 0)
-		raw_close(pair);
-	if (gate >= 0)
-		raw_close(gate);
+	}
+	for (int i = 0; i < 3; i++)
+		if (fds[i] >= 0)
+			raw_close(fds[i]);
 	close_down();
 }
 
@@ -533,23 +517,100 @@ static void taken(struct stack_cx *cx, ref s, size_t bytes)
 		sock_recv(cx, s, &iov, 1, SOCK_MSG_TRUNC);
 }
 
+/*
+ * Nothing is lent any more: what the heir has read is taken off the connection,
+ * and the rest off the pair, by one call, so that the heir reads nothing in
+ * between. Where we cannot the heir keeps it all.
+ */
+static void loan_back(struct pump *p)
+{
+	struct stack_cx *cx = netio_enter(pumps.n);
+	ref s = socket_of(cx, p);
+	long back = 0;
+
+	if (p->lent && p->other >= 0)
+		back = RAW6(SYS_recvfrom, p->other, pumps.piece, PIECE_BYTES, MSG_DONTWAIT, NULL, NULL);
+	else if (p->lent)
+		loan_is_read(p);
+	if (p->lent && !p->unread)
+		taken(cx, s, p->lent - (size_t)MAX_OF(back, 0));
+	p->lent = 0;
+	netio_leave(pumps.n);
+}
+
+/* Is the process that became the heir alive, with its end open? */
+static bool heir_is_there(const struct pump *p)
+{
+	struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+	return !RAW3(SYS_fcntl, p->other, F_GETLK, &l) && l.l_type != F_UNLCK;
+}
+
+/* The duplicate, while it is of use: it keeps us from seeing the heir's close(). */
+static void other_look(struct pump *p)
+{
+	struct stack_cx *cx;
+	const struct shared_object *o;
+	bool there, alone;
+
+	if (p->other < 0)
+		return;
+	there = heir_is_there(p);
+	if (!there)
+		loan_back(p);
+	cx = netio_enter(pumps.n);
+	o = object_of(cx, p);
+	alone = o->holders <= o->pumps;
+	if (alone && o->pumps == 1) {
+		taken(cx, socket_of(cx, p), p->lent);
+		p->lent = 0;
+	}
+	netio_leave(pumps.n);
+	if (!there || alone)
+		other_close(p);
+}
+
+/* Somebody reads, or another pump has the next bytes in its pair. */
+static bool must_not_lend(const struct pump *p)
+{
+	for (uint32_t i = 0; i < pumps.turns; i++)
+		if (pumps.turn[i].fd && pumps.turn[i].object == p->object)
+			return true;
+	for (uint32_t i = 0; i < pumps.count; i++)
+		if (pumps.p[i].lent && pumps.p[i].fd >= 0 && pumps.p[i].object == p->object)
+			return true;
+	return false;
+}
+
+/* What is lent has been read, if anything was. Under the lock. */
+static bool loan_settle(struct stack_cx *cx, struct pump *p, ref s)
+{
+	if (!p->lent)
+		return true;
+	if (!loan_is_read(p))
+		return false;
+	if (!p->unread)
+		taken(cx, s, p->lent);
+	p->lent = 0;
+	if (object_of(cx, p)->pumps > 1)
+		siblings_run(p->object);
+	return true;
+}
+
 /* One piece to the heir. True: there may be more. */
 static bool to_heir(struct pump *p)
 {
 	struct stack_cx *cx = netio_enter(pumps.n);
 	bool shared = !p->tcp && object_of(cx, p)->holders > 1;
-	struct iovec iov = {pumps.piece, shared ? LOAN_BYTES : PIECE_BYTES};
+	struct iovec iov = {pumps.piece, shared && p->other < 0 ? LOAN_BYTES : PIECE_BYTES};
 	ref s = socket_of(cx, p);
 	int64_t there;
 	long took = 0;
 
-	if (p->lent && !loan_is_read(p)) {
+	if (!loan_settle(cx, p, s) || (shared && must_not_lend(p))) {
 		netio_leave(pumps.n);
 		return false;
 	}
-	if (p->lent && !p->unread)
-		taken(cx, s, p->lent);
-	p->lent = 0;
 	there = s && !p->unread ? sock_recv(cx, s, &iov, 1, SOCK_MSG_PEEK) : 0;
 	if (there > 0) {
 		took = RAW6(SYS_sendto, p->fd, pumps.piece, there, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
@@ -580,7 +641,7 @@ static void heir_ended(struct pump *p)
 	ref s;
 
 	p->from_done = true;
-	if (p->seen & EPOLLHUP)
+	if (p->seen & EPOLLHUP && !p->fin)
 		return; /* close() does the rest */
 	cx = netio_enter(pumps.n);
 	s = socket_of(cx, p);
@@ -623,7 +684,7 @@ static bool from_heir(struct pump *p)
 	ref s;
 
 	if (!there) {
-		if (end)
+		if (end || p->fin)
 			heir_ended(p);
 		return false;
 	}
@@ -633,6 +694,7 @@ static bool from_heir(struct pump *p)
 	netio_leave(pumps.n);
 	if (took > 0) {
 		queue_take(p, took);
+		p->moved += (uint64_t)took;
 		return true; /* until it is refused: only then an edge comes when there is room */
 	}
 	if (took == -EAGAIN || took == -ENOTCONN)
@@ -650,6 +712,7 @@ static void pump_run(struct pump *p)
 	int err = 0;
 	socklen_t len = sizeof err;
 
+	other_look(p);
 	for (int i = 0; i < PIECES_A_TURN && (to || from); i++) {
 		to = to && !p->to_done && to_heir(p);
 		from = from && !p->from_done && from_heir(p);
@@ -663,6 +726,115 @@ static void pump_run(struct pump *p)
 		pump_end(p);
 	else if (to || from)
 		list_add((uint32_t)(p - pumps.p));
+}
+
+/* ------------------------------------------------------------ turns */
+
+static void pair_look(struct pump *p)
+{
+	struct pollfd pfd = {.fd = p->fd, .events = POLLRDHUP};
+	struct timespec zero = {0, 0};
+
+	RAW6(SYS_ppoll, &pfd, 1, &zero, NULL, 0, 0);
+	p->seen |= (uint32_t)pfd.revents & (POLLRDHUP | POLLHUP | POLLERR);
+}
+
+/* What the heir has written until now goes to the connection. False: that is full. */
+static bool drain(struct pump *p)
+{
+	int queued = 0;
+	uint64_t end;
+
+	raw_ioctl(p->fd, FIONREAD, &queued);
+	end = p->moved + (uint64_t)MAX_OF(queued - !p->tcp, 0);
+	do {
+		if (p->from_done)
+			return true;
+	} while (from_heir(p) && p->moved < end);
+	return p->from_done || p->moved >= end;
+}
+
+static enum turn_answer turn_settle(struct pump *p, enum turn_kind kind)
+{
+	bool drained = true;
+
+	if (p->gate >= 0)
+		gate_event(p); /* the exec may have happened just now */
+	if (p->fd < 0 || p->gate >= 0)
+		return TURN_YOURS;
+	if (kind == TURN_END && !p->from_done)
+		RAW2(SYS_shutdown, p->fd, SHUT_RD); /* what the heir writes from now on: EPIPE */
+	if (kind == TURN_READ)
+		loan_back(p);
+	other_look(p);
+	pair_look(p);
+	if (kind != TURN_READ)
+		drained = drain(p);
+	if (!drained && kind == TURN_END)
+		p->fin = true;
+	pump_run(p);
+	return drained ? TURN_YOURS : kind == TURN_END ? TURN_FOLLOWS : TURN_FULL;
+}
+
+static bool turn_add(ref object, int fd)
+{
+	uint32_t i = 0;
+	struct turn *t;
+
+	while (i < pumps.turns && pumps.turn[i].fd)
+		i++;
+	t = &pumps.turn[i];
+	if (i == TURNS_MAX || watch_fd(fd, EPOLLIN, TAG(TAG_TURN, i, (t->serial + 1) & 0x7fffff)))
+		return false;
+	*t = (struct turn){object, fd, (t->serial + 1) & 0x7fffff};
+	pumps.turns = MAX_OF(pumps.turns, i + 1);
+	return true;
+}
+
+static void turn_end(uint64_t tag)
+{
+	struct turn *t = &pumps.turn[(uint32_t)tag];
+
+	if (!t->fd || t->serial != TAG_SERIAL(tag))
+		return;
+	raw_close(t->fd);
+	t->fd = 0;
+	while (pumps.turns && !pumps.turn[pumps.turns - 1].fd)
+		pumps.turns--;
+	siblings_run(t->object);
+}
+
+void pump_turn(const struct turn_message *m, int fd)
+{
+	uint32_t word[2] = {MESSAGE_TURN, TURN_YOURS};
+	bool kept = false;
+
+	for (uint32_t i = 0; i < pumps.count; i++) {
+		struct pump *p = &pumps.p[i];
+
+		if (p->fd < 0 || p->cookie != m->cookie)
+			continue;
+		if (m->kind == TURN_READ && !kept)
+			kept = turn_add(p->object, fd); /* first: nothing is lent from here on */
+		word[1] = MAX_OF(word[1], turn_settle(p, m->kind));
+	}
+	message_send(fd, word, sizeof word, NULL, 0);
+	if (!kept)
+		raw_close(fd);
+}
+
+/* Those that have nobody beside them any more. */
+static void others_look(void)
+{
+	struct stack_cx *cx = netio_enter(pumps.n);
+
+	for (uint32_t i = 0; i < pumps.count; i++) {
+		const struct pump *p = &pumps.p[i];
+
+		if (p->fd >= 0 && p->other >= 0 && object_of(cx, p)->holders <= object_of(cx, p)->pumps)
+			list_add(i);
+	}
+	netio_leave(pumps.n);
 }
 
 /* ------------------------------------------------------------ sleeping */
@@ -703,6 +875,10 @@ void pumps_event(uint64_t tag, uint32_t events)
 {
 	struct pump *p = &pumps.p[(uint32_t)tag];
 
+	if (tag & TAG_TURN) {
+		turn_end(tag);
+		return;
+	}
 	if (p->fd < 0 || p->serial != TAG_SERIAL(tag))
 		return;
 	if (tag & TAG_GATE) {
@@ -717,6 +893,8 @@ void pumps_event(uint64_t tag, uint32_t events)
 void pumps_run(void)
 {
 	forwards_run();
+	if (pumps.others)
+		others_look();
 	for (uint32_t turns = pumps.live; turns && pumps.first; turns--) {
 		struct pump *p = &pumps.p[list_take()];
 

@@ -13,6 +13,14 @@ struct pump_message {
 	uint64_t cookie;
 };
 
+/* From a process that wants to do something with a connection that has pumps; with a socket for the answer.
+ */
+struct turn_message {
+	uint32_t type; /* MESSAGE_TURN */
+	uint32_t kind;
+	uint64_t cookie;
+};
+
 /* Pumps at work, or waiting for their exec. */
 uint32_t pumps_live(void);
 /*
@@ -20,7 +28,8 @@ uint32_t pumps_live(void);
  * which they go with tags from PUMP_TAGS on; from: the sender's process slot.
  */
 #define PUMP_TAGS (1ull << 32)
-void pump_begin(struct netio *n, int epfd, const struct pump_message *m, int pair, int gate, ref from);
+void pump_begin(struct netio *n, int epfd, const struct pump_message *m, const int fds[3], ref from);
+void pump_turn(const struct turn_message *m, int fd);
 /* The two ends of a pump; [0] is the heir's, with the byte in it that stays in the queue. */
 int pump_pair(int pair[2]);
 /* A pump for somebody who has the heir's end already; takes our end over if it succeeds. */

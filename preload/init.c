@@ -56,6 +56,7 @@ static uint64_t layout(void)
 	    FIELD(holders),
 	    FIELD(sock),
 	    FIELD(cookie),
+	    FIELD(pumps),
 	    FIELD(kind),
 	    FIELD(nonblock),
 	    FIELD(async),

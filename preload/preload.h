@@ -111,6 +111,7 @@ struct description {
 	uint32_t holders;
 	ref sock;			 /* core socket */
 	uint64_t cookie;		 /* SO_COOKIE of the placeholder or listener */
+	uint32_t pumps;			 /* processes have it that no hook reaches (netio_turn) */
 	uint8_t kind;			 /* FD_STREAM or FD_LISTENER */
 	_Atomic uint8_t nonblock, async; /* O_NONBLOCK, O_ASYNC: read without the lock */
 	_Atomic uint8_t owned;		 /* its file got an owner or a signal, at least once */
@@ -130,7 +131,8 @@ struct description {
 _Static_assert(sizeof(struct description) <= 256, "struct description outgrew its pool class");
 _Static_assert(offsetof(struct description, holders) == offsetof(struct shared_object, holders) &&
 		   offsetof(struct description, sock) == offsetof(struct shared_object, sock) &&
-		   offsetof(struct description, cookie) == offsetof(struct shared_object, cookie),
+		   offsetof(struct description, cookie) == offsetof(struct shared_object, cookie) &&
+		   offsetof(struct description, pumps) == offsetof(struct shared_object, pumps),
 	       "struct description does not begin as struct shared_object");
 
 /* What this process has of a description. In private memory: fork() copies it, and it dies with us. */

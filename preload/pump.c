@@ -71,7 +71,7 @@ void pump_options(int fd, int heir)
 int pump_number(struct pump_plan *p, int fd, bool take)
 {
 	struct pump_number *n;
-	int err;
+	int heir, err;
 
 	if (p->count == p->room && !plan_grow(p))
 		return -ENOMEM;
@@ -87,7 +87,8 @@ int pump_number(struct pump_plan *p, int fd, bool take)
 		n->saved = sys.fcntl(fd, F_DUPFD_CLOEXEC, 3);
 		pump_options(fd, n->pump.heir);
 	}
-	if (p->number[n->first].saved < 0 || sys.dup3(p->number[n->first].pump.heir, fd, 0) < 0) {
+	heir = n->first == p->count ? n->pump.heir : p->number[n->first].fd;
+	if (p->number[n->first].saved < 0 || sys.dup3(heir, fd, 0) < 0) {
 		err = -errno;
 		if (n->first == p->count) {
 			if (n->saved >= 0)
@@ -95,6 +96,12 @@ int pump_number(struct pump_plan *p, int fd, bool take)
 			netio_pump_cancel(&n->pump);
 		}
 		return err;
+	}
+	if (n->first == p->count) {
+		/* before the mark: exec() would close it, and with it end the mark */
+		sys.syscall(SYS_close, n->pump.heir);
+		n->pump.heir = -1;
+		netio_pump_mark(fd);
 	}
 	p->count++;
 	return 0;

@@ -27,7 +27,7 @@
 
 struct sealing {
 	ref d;
-	int heir; /* -1: not made yet */
+	int number; /* of the heir's end */
 	int error;
 	struct netio_pump pump;
 };
@@ -43,21 +43,25 @@ static void number_seal(int fd, void *arg)
 	epoll_leave(fd, s->d);
 	if (sys.dup3(s->pump.heir, fd, cloexec & FD_CLOEXEC ? O_CLOEXEC : 0) < 0)
 		s->error = -errno;
+	else
+		s->number = fd;
 	epoll_after_replace(fd, REF_NONE);
 	fd_closing(fd);
 }
 
 static int stream_seal(int fd, ref d)
 {
-	struct sealing s = {.d = d};
+	struct sealing s = {.d = d, .number = -1};
 	int err = netio_pump(the_stack, description_of(d)->cookie, false, &s.pump);
 
 	if (err)
 		return err;
 	pump_options(fd, s.pump.heir);
 	fd_each_of(d, number_seal, &s);
-	netio_pump_start(&s.pump);
 	sys.syscall(SYS_close, s.pump.heir);
+	if (s.number >= 0)
+		netio_pump_mark(s.number);
+	netio_pump_start(&s.pump);
 	return s.error;
 }
 

@@ -148,6 +148,28 @@ static int64_t vector_length(const struct iovec *iov, int iovcnt)
 	return (int64_t)total;
 }
 
+/* ------------------------------------------------------------ with pumps */
+
+/* The lock; for a connection that a process without hooks has, too, with the turn. */
+static struct stack_cx *enter_in_turn(const struct description *p, enum turn_kind kind, struct netio_turn *t)
+{
+	struct stack_cx *cx = netio_enter(the_stack);
+
+	t->fd = -1;
+	t->answer = TURN_YOURS;
+	if (!p->pumps)
+		return cx;
+	netio_leave(the_stack);
+	netio_turn(the_stack, p->cookie, kind, t);
+	return netio_enter(the_stack);
+}
+
+static void leave_in_turn(struct netio_turn *t)
+{
+	netio_leave(the_stack);
+	netio_turn_end(t);
+}
+
 /* ------------------------------------------------------------ receive */
 
 static uint32_t recv_flags(int flags)
@@ -159,7 +181,8 @@ static uint32_t recv_flags(int flags)
 /* One verb; the device only if there is nothing yet. */
 static int64_t recv_once(struct description *p, const struct window *w, uint32_t flags)
 {
-	struct stack_cx *cx = netio_enter(the_stack);
+	struct netio_turn t;
+	struct stack_cx *cx = enter_in_turn(p, TURN_READ, &t);
 	int64_t r = -ENOTCONN;
 
 	if (p->broken) {
@@ -171,7 +194,7 @@ static int64_t recv_once(struct description *p, const struct window *w, uint32_t
 			r = sock_recv(cx, p->sock, w->iov, w->count, flags);
 		}
 	}
-	netio_leave(the_stack);
+	leave_in_turn(&t);
 	return r;
 }
 
@@ -310,11 +333,14 @@ int64_t socket_recv(int fd, ref d, const struct iovec *iov, int iovcnt, int flag
 
 static int64_t send_once(struct description *p, const struct window *w, uint32_t flags)
 {
-	struct stack_cx *cx = netio_enter(the_stack);
+	struct netio_turn t;
+	struct stack_cx *cx = enter_in_turn(p, TURN_WRITE, &t);
 	int64_t r = -EPIPE;
 
 	if (p->broken) {
 		r = -ENETDOWN;
+	} else if (t.answer == TURN_FULL) {
+		r = -EAGAIN;
 	} else if (p->sock) {
 		r = sock_send(cx, p->sock, w->iov, w->count, flags);
 		if (r > 0)
@@ -326,7 +352,7 @@ static int64_t send_once(struct description *p, const struct window *w, uint32_t
 				r = sock_send(cx, p->sock, w->iov, w->count, flags);
 		}
 	}
-	netio_leave(the_stack);
+	leave_in_turn(&t);
 	return r;
 }
 
@@ -398,15 +424,21 @@ int64_t socket_send(int fd, ref d, const struct iovec *iov, int iovcnt, int flag
 int socket_shutdown(ref d, int how)
 {
 	struct description *p = description_of(d);
+	struct netio_turn t;
 	struct stack_cx *cx;
 	int r;
 
 	if (how < SHUT_RD || how > SHUT_RDWR)
 		return -EINVAL;
 	lib_enter();
-	cx = netio_enter(the_stack);
-	r = p->sock ? sock_shutdown(cx, p->sock, how) : -ENOTCONN;
-	netio_leave(the_stack);
+	cx = enter_in_turn(p, how == SHUT_RD ? TURN_READ : TURN_END, &t);
+	if (!p->sock)
+		r = -ENOTCONN;
+	else if (t.answer == TURN_YOURS)
+		r = sock_shutdown(cx, p->sock, how);
+	else
+		r = how == SHUT_RDWR ? sock_shutdown(cx, p->sock, SHUT_RD) : 0;
+	leave_in_turn(&t);
 	lib_leave();
 	return r;
 }
@@ -434,16 +466,17 @@ int socket_names(ref d, bool peer, struct sockaddr *sa, socklen_t *len)
 static int get_int(ref d, enum sock_option o, void *arg)
 {
 	struct description *p = description_of(d);
+	struct netio_turn t;
 	struct stack_cx *cx;
 	int r, value = 0;
 
 	if ((uintptr_t)arg < PAGE_BYTES)
 		return -EFAULT;
 	lib_enter();
-	cx = netio_enter(the_stack);
+	cx = enter_in_turn(p, o == SOCK_OPT_INQ ? TURN_READ : TURN_WRITE, &t);
 	netio_drive(the_stack, cx);
 	r = p->sock ? sock_get_option(cx, p->sock, o, &value) : -EINVAL;
-	netio_leave(the_stack);
+	leave_in_turn(&t);
 	lib_leave();
 	if (!r)
 		*(int *)arg = value;

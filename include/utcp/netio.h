@@ -85,6 +85,7 @@ struct shared_object {
 	uint32_t holders;
 	ref sock;	 /* core socket */
 	uint64_t cookie; /* SO_COOKIE of its descriptors */
+	uint32_t pumps;	 /* of its holders: netio_turn() */
 };
 /* This process's part in an object, under the lock; REF_NONE: no memory. */
 ref netio_hold(struct netio *n, struct stack_cx *cx, ref object);
@@ -158,6 +159,26 @@ struct netio_pump {
 int netio_pump(struct netio *n, uint64_t cookie, bool take, struct netio_pump *out);
 void netio_pump_start(struct netio_pump *p);
 void netio_pump_cancel(struct netio_pump *p);
+/* In the process that becomes the heir: this number of the socket is not closed until it ends. */
+void netio_pump_mark(int heir);
+
+/*
+ * A connection that has pumps: before a verb, without the lock, the turn is asked for,
+ * and ended after it. The caller's signals are blocked in between. What it may do:
+ */
+enum turn_kind { TURN_READ, TURN_WRITE, TURN_END };
+enum turn_answer {
+	TURN_YOURS,  /* the verb */
+	TURN_FULL,   /* nothing: the connection is full; as if the verb had said -EAGAIN */
+	TURN_FOLLOWS /* nothing: the end is said for it when there is room */
+};
+struct netio_turn {
+	int fd; /* -1: not asked for */
+	enum turn_answer answer;
+	uint64_t mask;
+};
+void netio_turn(struct netio *n, uint64_t cookie, enum turn_kind kind, struct netio_turn *t);
+void netio_turn_end(struct netio_turn *t);
 
 /*
  * Descriptors in an SCM_RIGHTS message (passage.c). pass: what to send instead of
