@@ -27,7 +27,7 @@ $(BUILD)/tests/sim/sim: $(SIM_OBJ) $(BUILD)/libcore.a
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^
 
 # One line a program: its name and what it said last, all of it when it failed.
-check-core: $(UNIT_TESTS) $(UNIT_NETIO) $(BUILD)/tests/segment/segment $(BUILD)/tests/sim/sim
+check-core: $(UNIT_TESTS) $(UNIT_NETIO) $(BUILD)/tests/segment/segment $(BUILD)/tests/sim/sim ## only the tests of core: unit, segment dialogues, simulator
 	@failed=0; \
 	for t in $(UNIT_TESTS) $(UNIT_NETIO) $(BUILD)/tests/segment/segment; do \
 		if timeout 300 $$t >$$t.log 2>&1; then printf '  ok      %s\n' "$${t#$(BUILD)/tests/}"; \
@@ -37,11 +37,11 @@ check-core: $(UNIT_TESTS) $(UNIT_NETIO) $(BUILD)/tests/segment/segment $(BUILD)/
 	sh scripts/requirements.sh || failed=1; \
 	exit $$failed
 
-sim: $(BUILD)/tests/sim/sim
+sim: $(BUILD)/tests/sim/sim ## connections in virtual time; SEED= N=
 	$(BUILD)/tests/sim/sim --seed $(SEED) --connections $(N)
 
 # One connection of 4.7 GB: the sequence numbers wrap on the way.
-sim-long: $(BUILD)/tests/sim/sim
+sim-long: $(BUILD)/tests/sim/sim ## one connection whose sequence numbers wrap
 	$(BUILD)/tests/sim/sim --seed $(SEED) --long 4700000000
 
 .PHONY: check-core sim sim-long

@@ -137,6 +137,13 @@ fi
 
 # the way to the command
 works "$BUILD/libutcp.so" "$UTCP" sh -c 'echo "$LD_PRELOAD"'
+# installed, and without the tree that it came from
+make -s -C "$ROOT" -o all install BUILD="$BUILD" DESTDIR="$WORK/root" PREFIX=/usr || failed=$((failed + 1))
+mv root moved
+works "$WORK/moved/usr/lib/libutcp.so" moved/usr/bin/utcp sh -c 'echo "$LD_PRELOAD"'
+works "libutcp $("$UTCP" --version | cut -d' ' -f2): TCP in user space" sh -c 'moved/usr/lib/libutcp.so | sed 1q'
+works /usr/lib/libutcp.so sed -n 's/^libdir=\(.*\)/\1\/libutcp.so/p' \
+	moved/usr/lib/pkgconfig/libutcp.pc
 works 'x y' "$UTCP" -q -- echo x y
 works '-a' "$UTCP" echo -a
 works 'use kernel client 10.1.0.0/16;use stack client 10.0.0.0/8;use stack server 0.0.0.0/0' \
