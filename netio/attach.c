@@ -174,6 +174,8 @@ static struct netio *netio_new(void)
 	struct netio *n = pages_alloc(sizeof *n);
 
 	if (n)
+		n->sign = &n->serial;
+	if (n)
 		n->timer_fd = n->region.fd = n->dev.fd = n->dev.claim_fd = n->post_fd = n->keeper_fd =
 		    n->forking.line = -1;
 	return n;

@@ -156,6 +156,8 @@ void read_clock(struct netio *n)
 struct stack_cx *netio_enter(struct netio *n)
 {
 	lock_acquire(n);
+	if (__builtin_expect(*n->sign != n->serial, 0))
+		severed_enter(n);
 	read_clock(n);
 	return &n->cx;
 }
@@ -164,6 +166,8 @@ bool netio_try_enter(struct netio *n)
 {
 	if (!lock_try(n))
 		return false;
+	if (__builtin_expect(*n->sign != n->serial, 0))
+		severed_enter(n);
 	read_clock(n);
 	return true;
 }
@@ -284,7 +288,7 @@ static void timer_settle(struct netio *n, nsec deadline)
 	struct region_head *h = n->region.head;
 	bool fired = h->armed <= n->cx.now;
 
-	if (deadline >= h->armed && !fired)
+	if ((deadline >= h->armed && !fired) || n->severed) /* the timer is the others' */
 		return;
 	/* Setting it also takes back a readiness that nobody has read. */
 	h->armed = deadline;
@@ -335,4 +339,6 @@ void netio_leave(struct netio *n)
 		driver_kick(n);
 	if (__builtin_expect(look, 0))
 		keeper_look(n);
+	if (__builtin_expect(n->severed, 0))
+		severed_tell(n);
 }

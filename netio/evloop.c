@@ -232,7 +232,7 @@ static void *driver_main(void *arg)
 
 	in_driver = true;
 	d->ev.ev_io_start(d->loop, &d->kick);
-	while (!atomic_load(&d->stop)) {
+	while (!atomic_load(&d->stop) && !netio_is_severed(n)) {
 		uint64_t activity = atomic_load_explicit(&n->region.head->activity, memory_order_relaxed);
 
 		if (atomic_load(&n->line_lost) || n->keepers != n->region.head->keepers)
@@ -250,7 +250,7 @@ static void *driver_main(void *arg)
 			arm(d, true);
 			d->hand_over = false;
 			/* Who came before he could see us armed did not kick. */
-			while (!d->hand_over && !atomic_load(&d->stop) &&
+			while (!d->hand_over && !atomic_load(&d->stop) && !netio_is_severed(n) &&
 			       !atomic_load(&n->region.head->waiters)) {
 				tidy(n);
 				d->ev.ev_run(d->loop, EVRUN_ONCE);

@@ -184,7 +184,9 @@ struct netio {
 
 	/* this process among others (procs.c, keeper.c) */
 	ref proc;
-	uint32_t serial; /* of our slot */
+	uint32_t serial;	    /* of our slot */
+	const uint32_t *sign;	    /* where it is in the slot; &serial: no slot */
+	bool severed, severed_told; /* the slot was reaped (severed.c) */
 	uint64_t fingerprint;
 	bool joined;
 	int post_fd;		/* sends datagrams to bells */
@@ -345,6 +347,11 @@ ref proc_set_hold(struct netio *n, struct stack_cx *cx, ref before);
 /* Drop a hold by the rules of close(); or all of a slot. */
 void proc_hold_end(struct stack_cx *cx, ref hold);
 void proc_holds_end(struct stack_cx *cx, ref proc);
+
+/* severed.c: our slot was reaped; lock held. Afterwards n is of a stack and a lock that nobody else sees. */
+void severed_enter(struct netio *n);
+/* Without the lock: once, the rest of it. */
+void severed_tell(struct netio *n);
 
 /* respawn.c: make sure that there is a keeper and that it knows our process. 0 or a negative errno. */
 int keeper_start(struct netio *n);

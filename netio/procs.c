@@ -109,6 +109,7 @@ static void slot_sign(struct netio *n, struct stack_cx *cx, ref r)
 
 	proc_at(cx, r)->pid = getpid();
 	n->serial = proc_at(cx, r)->serial;
+	n->sign = n->is_keeper ? &n->serial : &proc_at(cx, r)->serial;
 	if (getpid() == 1) {
 		proc_at(cx, r)->reaps = pid_namespace();
 		n->region.head->has_init = 1;
@@ -164,6 +165,7 @@ static void slot_free(struct netio *n, struct stack_cx *cx, ref r)
 	struct proc *p = proc_at(cx, r);
 
 	p->whole = false;
+	p->serial = 0; /* whoever takes it for his sees that it is not (severed.c) */
 	atomic_signal_fence(memory_order_seq_cst);
 	if (p->prev)
 		proc_at(cx, p->prev)->next = p->next;
@@ -219,10 +221,13 @@ ref netio_hold(struct netio *n, struct stack_cx *cx, ref object)
 bool netio_unhold(struct netio *n, struct stack_cx *cx, ref hold)
 {
 	uint32_t alone[2] = {MESSAGE_ALONE, 0};
-	ref object = hold_at(cx, hold)->head.owner;
-	const struct shared_object *o = pool_at(cx, object);
-	bool last = hold_drop(cx, hold);
+	const struct shared_object *o;
+	bool last;
 
+	if (n->severed)
+		return false;
+	o = pool_at(cx, hold_at(cx, hold)->head.owner);
+	last = hold_drop(cx, hold);
 	if (!last && o->head.class == POOL_DESCRIPTION && o->pumps == o->holders && !n->is_keeper &&
 	    n->keeper_fd >= 0)
 		message_send(n->keeper_fd, alone, sizeof alone, NULL, 0);
@@ -246,6 +251,8 @@ static void waiters_add(struct netio *n, int by)
 
 void proc_waiters_add(struct netio *n, struct stack_cx *cx, ref hold, int by)
 {
+	if (n->severed)
+		return;
 	proc_at(cx, n->proc)->waiters += (uint32_t)by;
 	hold_at(cx, hold)->waiters += (uint32_t)by;
 	waiters_add(n, by);
@@ -471,7 +478,7 @@ void netio_each_hold(struct netio *n, struct stack_cx *cx, void (*f)(ref object,
 {
 	ref next;
 
-	for (ref r = proc_at(cx, n->proc)->holds; r; r = next) {
+	for (ref r = n->proc ? proc_at(cx, n->proc)->holds : REF_NONE; r; r = next) {
 		ref object = hold_at(cx, r)->head.owner;
 
 		next = hold_at(cx, r)->next;
@@ -516,14 +523,14 @@ void netio_before_fork(struct netio *n, ref *(*inherit)(ref object))
 
 	n->forking.proc = REF_NONE;
 	n->forking.line = -1;
-	if (n->forgotten)
+	if (n->forgotten || n->severed)
 		return;
 	netio_births_begin();
 	keeper_start(n); /* without one the stack is shared all the same, but nobody sees a SIGKILL */
 	keeper_line_before_fork(n);
 	cx = netio_enter(n);
 	n->forking.locked = true;
-	child = proc_slot(n, cx);
+	child = n->severed ? REF_NONE : proc_slot(n, cx);
 	if (child) {
 		holds_copy(cx, n->proc, child, inherit);
 		waitsets_before_fork(n, cx, child);
@@ -572,6 +579,7 @@ int netio_child_after_fork(struct netio *n)
 	n->spawning = NULL;
 	n->proc = n->forking.proc;
 	n->serial = n->forking.serial;
+	n->sign = n->proc ? &proc_at(&n->cx, n->proc)->serial : &n->serial;
 	if (!n->proc)
 		return -ENOMEM;
 	if (n->forking.line >= 0) {
@@ -596,11 +604,11 @@ int netio_spawn_begin(struct netio *n, struct spawn_line *l, const ref *object, 
 	int err;
 
 	l->fd = -1;
-	err = n->forgotten ? -ESRCH : keeper_start(n);
+	err = n->forgotten || n->severed ? -ESRCH : keeper_start(n);
 	if (err)
 		return err;
 	cx = netio_enter(n);
-	l->proc = proc_slot(n, cx);
+	l->proc = n->severed ? REF_NONE : proc_slot(n, cx);
 	err = l->proc ? 0 : -ENOMEM;
 	for (uint32_t i = 0; !err && i < count; i++)
 		if (object_valid(cx, object[i])) /* an epoll set may have been closed meanwhile */

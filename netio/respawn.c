@@ -399,6 +399,8 @@ static int line_renew(struct netio *n)
 	n->look_at = netio_now() + LOOK_NS;
 	if (keeper_alive(n))
 		return 0;
+	if (n->severed)
+		return -ESRCH;
 	netio_births_begin();
 	err = obtain(n);
 	netio_births_end();
@@ -430,7 +432,7 @@ int keeper_start(struct netio *n)
 
 void keeper_look(struct netio *n)
 {
-	if (n->is_keeper || n->forgotten)
+	if (n->is_keeper || n->forgotten || n->severed)
 		return;
 	/* A stack that never had one starts it when it forks. */
 	if (!n->region.head->keepers && n->keeper_fd < 0 && !n->keeper_told) {

@@ -321,7 +321,9 @@ void waitset_destroy(struct waitset *ws)
 	struct netio *n = ws->n;
 	struct stack_cx *cx = netio_enter(n);
 
-	if (hold_drop(cx, ws->hold))
+	if (n->severed)
+		ws->set = REF_NONE;
+	else if (hold_drop(cx, ws->hold))
 		evset_destroy(cx, ws->set);
 	else
 		evset_forget_proc(cx, ws->set, n->proc);

@@ -74,7 +74,8 @@ static int decide(bool server, const struct endpoint *e)
 		return the_config.require && error ? error : GO_KERNEL;
 	}
 	if (atomic_load(&process.forked))
-		return fall("a forked process has no stack", -ENETDOWN);
+		return fall(the_stack ? "the process was taken for dead" : "a forked process has no stack",
+			    -ENETDOWN);
 	if (stack_attach() < 0)
 		return fall("the stack could not be started", -ENETDOWN);
 	return GO_STACK;

@@ -589,6 +589,22 @@ void fdtable_lost(void)
 	each_word(0, 0, entry_after_fork, NULL);
 }
 
+static void entry_broken(int fd, void *arg)
+{
+	struct fd_entry *e = entry_find(fd);
+	enum fd_kind k = fd_kind(fd);
+
+	(void)arg;
+	if (k == FD_STREAM || k == FD_LISTENER)
+		description_of((ref)atomic_load(&e->word))->broken = 1;
+}
+
+void fdtable_severed(void)
+{
+	each_word(0, 0, entry_broken, NULL);
+	fdtable_lost();
+}
+
 bool description_adopt(ref d, ref hold)
 {
 	struct local *l = local_make(d);

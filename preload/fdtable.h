@@ -60,6 +60,8 @@ void fd_call_in_progress(ref d);
 /* In a child without a part in the stack: connections are lost, the rest is the kernel's. Async-signal-safe.
  */
 void fdtable_lost(void);
+/* The same where other threads may be inside calls on them: these see a stack that failed. */
+void fdtable_severed(void);
 /* The region's base, once attached. From here on every number is looked up. */
 void fdtable_set_base(uint8_t *base);
 

@@ -112,6 +112,13 @@ void process_child(void)
 	fork_shares = false;
 }
 
+/* Its memory is private by now (netio/severed.c). */
+static void severed(void)
+{
+	atomic_store(&process.forked, true);
+	fdtable_severed();
+}
+
 void process_child_of_strangers(void)
 {
 	atomic_store(&process.forked, true);
@@ -123,6 +130,9 @@ int fd_lost_error(void)
 {
 	static atomic_flag told = ATOMIC_FLAG_INIT;
 
+	/* netio has said so */
+	if (the_stack && netio_is_severed(the_stack))
+		return -EIO;
 	if (!atomic_flag_test_and_set(&told))
 		log_line(
 		    "a forked process has no part in the connections of its parent (out of memory, or forked "
@@ -282,4 +292,5 @@ void process_hooks(void)
 {
 	pthread_atfork(process_before_fork, process_parent, process_child);
 	(void)at_quick_exit(process_drain);
+	netio_set_severed(severed);
 }

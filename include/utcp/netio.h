@@ -442,6 +442,13 @@ struct waitset *waitset_sleeping(void);
 
 /* Called by the driver thread when the traffic pauses: what is better done then than under load. */
 void netio_set_tidy(void (*f)(void));
+/*
+ * The keeper took this process for dead and closed what it had (it should not happen). From then on the
+ * attachment is to an empty stack that nobody else sees; f() is called once, under its lock, and tells the
+ * application's descriptors.
+ */
+void netio_set_severed(void (*f)(void));
+bool netio_is_severed(const struct netio *n);
 /* Start the fallback driver if it is not running (first stack socket). 0 or a negative errno. */
 int netio_start_driver(struct netio *n);
 /* End it for a while. False: there is none. */

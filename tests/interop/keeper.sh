@@ -560,6 +560,81 @@ l.accept()[0].sendall(b'there\n')" &
 	done
 }
 
+# ------------------------------------------------------------ taken for dead
+
+# What the keeper reaped of a process that lives is another's soon: not a byte of it may be touched.
+c_taken_for_dead() {
+	"${CC:-gcc}" -std=gnu11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -pthread -I"$ROOT" -o severed "$here/severed.c" ||
+		fail "severed.c does not compile"
+	cat >echo.py <<-END
+		import socket, threading
+		l = socket.create_server(("$KERNEL", 7600), backlog=50)
+		def serve(c):
+		    try:
+		        while (b := c.recv(65536)):
+		            c.sendall(b)
+		    except OSError:
+		        pass
+		    open("severed.closed", "a").write("x")
+		while True:
+		    threading.Thread(target=serve, args=(l.accept()[0],), daemon=True).start()
+	END
+	cat >heir.py <<-END
+		import os, socket, time
+		def until(what):
+		    while not what():
+		        time.sleep(0.01)
+		first = socket.create_connection(("$KERNEL", 7600))
+		print("here", flush=True)
+		until(lambda: os.path.exists("severed.done"))
+		until(lambda: os.path.exists("severed.closed") and len(open("severed.closed").read()) == 2)
+		s = [socket.create_connection(("$KERNEL", 7600)) for i in range(20)]
+		os.unlink("severed.done")
+		until(lambda: os.path.exists("severed.ended"))
+		for i, c in enumerate([first] + s):
+		    want = b"%d" % i * 5000
+		    c.sendall(want)
+		    got = b""
+		    while len(got) < len(want):
+		        b = c.recv(65536)
+		        assert b, i
+		        got += b
+		    assert got == want, (i, got[:20])
+		    c.settimeout(0.01)
+		    try:
+		        raise SystemExit("more on %d: %r" % (i, c.recv(100)))
+		    except TimeoutError:
+		        pass
+		print("whole", flush=True)
+	END
+	/usr/bin/python3 echo.py &
+	local echo=$! heir
+	wait_port 7600
+	rm -f severed.*
+	ours /usr/bin/python3 heir.py >heir.out 2>&1 &
+	heir=$!
+	wait_until 50 "the other process" grep -q here heir.out || fail "$(cat heir.out)"
+	timeout 20 env LD_PRELOAD="$LIB" ./severed "$KERNEL" 7600 severed.done >out 2>err || fail "severed: status $?: $(cat out err)"
+	: >severed.ended
+	wait $heir || fail "the heir: $(cat heir.out)"
+	# a call in progress, and whichever call finds it out, sees a stack that failed
+	sed -i -E '/^(asleep|send): /s/E(IO|NETDOWN)$/lost/' out
+	diff - out <<-'END' || fail "what its calls answered; $(cat err)"
+		asleep: lost
+		send: lost
+		recv: EIO
+		epoll_wait: 0
+		dial: ENETDOWN
+		child: EIO
+		shutdown: EIO
+		close: done
+	END
+	[ "$(grep -c 'taken for dead, and its connections' err)" = 1 ] || fail "what it says: $(cat err)"
+	one_keeper || fail "keepers: $(keepers)"
+	kill $echo
+	stack_is_free
+}
+
 # ------------------------------------------------------------ all of them
 
 if [ "${1:-}" = --case ]; then
