@@ -91,6 +91,21 @@ void pages_free(void *p, size_t bytes)
 	munmap(p, bytes);
 }
 
+void *pages_table_grow(void *table, uint32_t *room, size_t each)
+{
+	uint32_t larger = MAX_OF(*room * 2, 64u);
+	void *more = pages_alloc(larger * each);
+
+	if (!more)
+		return NULL;
+	if (table) {
+		memcpy(more, table, *room * each);
+		pages_free(table, *room * each);
+	}
+	*room = larger;
+	return more;
+}
+
 /* Without the lock: whoever reads the log may be slow. One line for a process. */
 static void refusal_tell(struct netio *n)
 {

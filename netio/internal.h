@@ -527,6 +527,8 @@ void why_set(char *why, size_t why_len, const char *fmt, ...) __attribute__((for
 /* Private zeroed pages, outside the application's heap; NULL. */
 void *pages_alloc(size_t bytes);
 void pages_free(void *p, size_t bytes);
+/* A table of *room entries, or of none yet (NULL), with twice as many, the new ones zero. NULL: it stays. */
+void *pages_table_grow(void *table, uint32_t *room, size_t each);
 /* One line for the user (netio_set_report). */
 void report(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 

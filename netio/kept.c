@@ -88,22 +88,17 @@ static void kept_end(struct kept *k)
 
 static struct kept *kept_free(void)
 {
-	uint32_t i = 0, room = MAX_OF(keeps.room * 2, 64u);
-	struct kept *more;
+	uint32_t i = 0;
 
 	while (i < keeps.room && keeps.at[i].set)
 		i++;
-	if (i < keeps.room)
-		return &keeps.at[i];
-	more = pages_alloc(room * sizeof *more);
-	if (!more)
-		return NULL;
-	if (keeps.at) {
-		memcpy(more, keeps.at, keeps.room * sizeof *more);
-		pages_free(keeps.at, keeps.room * sizeof *more);
+	if (i == keeps.room) {
+		struct kept *more = pages_table_grow(keeps.at, &keeps.room, sizeof *more);
+
+		if (!more)
+			return NULL;
+		keeps.at = more;
 	}
-	keeps.at = more;
-	keeps.room = room;
 	return &keeps.at[i];
 }
 

@@ -310,22 +310,17 @@ uint32_t passages_live(void)
 
 static struct passage *passage_free(void)
 {
-	uint32_t i = 0, room = MAX_OF(passages.room * 2, 64u);
-	struct passage *more;
+	uint32_t i = 0;
 
 	while (i < passages.room && passages.at[i].used)
 		i++;
-	if (i < passages.room)
-		return &passages.at[i];
-	more = pages_alloc(room * sizeof *more);
-	if (!more)
-		return NULL;
-	if (passages.at) {
-		memcpy(more, passages.at, passages.room * sizeof *more);
-		pages_free(passages.at, passages.room * sizeof *more);
+	if (i == passages.room) {
+		struct passage *more = pages_table_grow(passages.at, &passages.room, sizeof *more);
+
+		if (!more)
+			return NULL;
+		passages.at = more;
 	}
-	passages.at = more;
-	passages.room = room;
 	return &passages.at[i];
 }
 

@@ -37,10 +37,18 @@ uint64_t procs_layout(uint64_t hash)
 {
 #define FIELD LAYOUT_FIELD
 	static const size_t facts[] = {
-	    sizeof(struct hold),	  FIELD(hold, proc),	FIELD(hold, next),
-	    FIELD(hold, waiters),	  sizeof(struct proc),	FIELD(proc, next),
-	    FIELD(proc, holds),		  FIELD(proc, waiters), FIELD(proc, pid),
-	    FIELD(proc, serial),	  FIELD(proc, keeper),	FIELD(proc, driver),
+	    sizeof(struct hold),
+	    FIELD(hold, proc),
+	    FIELD(hold, next),
+	    FIELD(hold, waiters),
+	    sizeof(struct proc),
+	    FIELD(proc, next),
+	    FIELD(proc, holds),
+	    FIELD(proc, waiters),
+	    FIELD(proc, pid),
+	    FIELD(proc, serial),
+	    FIELD(proc, keeper),
+	    FIELD(proc, driver),
 	    sizeof(struct shared_object),
 	    offsetof(struct shared_object, pumps),
 	};
