@@ -213,10 +213,8 @@ char *const *exec_begin(struct exec_plan *x, const struct exec_target *target, c
 	line = netio_before_exec(the_stack, p.listeners || (p.streams + p.sets && reach != REACH_NO_HOOKS));
 	x->begun = true;
 	x->blind = reach == REACH_NO_HOOKS && p.listeners;
-	if (x->blind) {
+	if (x->blind)
 		netio_blind(the_stack, true);
-		x->paused = netio_pause_driver(the_stack); /* the slot goes on, its driver does not */
-	}
 	x->sets = reach == REACH_NO_HOOKS && p.sets;
 	if (reach == REACH_NO_HOOKS)
 		pumps_begin(x, last);
@@ -226,6 +224,8 @@ char *const *exec_begin(struct exec_plan *x, const struct exec_target *target, c
 		sets_begin(p.sets ? last : -1);
 		mine = exec_environment(x, env, line, last);
 	}
+	/* exec() ends all threads wherever they are: not ours inside the stack, with its lock. */
+	x->paused = netio_pause_driver(the_stack);
 	lib_leave();
 	return mine ? mine : env;
 }
