@@ -14,8 +14,10 @@
  * case and never longer than the queue.
  *
  * Memory: every chunk is charged to stack.buffer_bytes, which never passes
- * mem_limit, but for one small chunk that each empty queue is entitled to:
- * so every connection can move on, however much the others hold.
+ * mem_limit, but for the little that each queue is entitled to (ENTITLED): so
+ * every connection can move on, however much the others hold, and at the pace of
+ * acknowledgements: the window under pressure, four segments (rcvbuf.c), fits.
+ * With less, each flight loses its end, and the peer goes on by time-outs alone.
  *
  * Place in the flow: sock.c and sndbuf.c above, input.c and reass.c for
  * received data, output.c for pieces to send.
@@ -27,11 +29,13 @@
 /* The same for a range of out-of-order data: there may be many, each with a last chunk that is nearly empty.
  */
 #define LARGE_FROM_RANGE 8192u
+/* What a queue may hold although the stack holds too much: Linux's tcp_rmem[0], for twice that. */
+#define ENTITLED 8192u
 
 /*
  * The region cannot grow. What is there becomes the cap, less an eighth: windows
- * close in time (rcvbuf.c), and the chunks of that eighth, once free, are what
- * empty queues are entitled to.
+ * close in time (rcvbuf.c), and the chunks of that eighth, once free, are for
+ * queues that hold little.
  */
 static void memory_refused(struct stack *st)
 {
@@ -47,7 +51,7 @@ static ref chunk_new(struct stack_cx *cx, ref owner, uint64_t held, uint64_t wan
 	if (st->buffer_bytes + cost > st->mem_limit) {
 		large = false;
 		cost = CHUNK_SMALL_DATA + 64;
-		if (st->buffer_bytes + cost > st->mem_limit && (held || !queue))
+		if (st->buffer_bytes + cost > st->mem_limit && (held >= ENTITLED || !queue))
 			return REF_NONE;
 	}
 	ref r = pool_alloc(cx, large ? POOL_CHUNK : POOL_CHUNK_SMALL, owner);

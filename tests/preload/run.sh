@@ -98,7 +98,7 @@ for t in "$@"; do
 	t=${t%%:*}
 	compile "$t" || { failed=1; continue; }
 	env TEST_OWN=127.0.0.1 TEST_PEER=127.0.0.1 TEST_CONTROL="$tmp/k.ctl" \
-		PEER_ADDR=127.0.0.1 PEER_PORT=7000 $with timeout -k 2 "${SECONDS_EACH:-20}" "$tmp/$t" >"$tmp/$t.kernel" 2>&1
+		PEER_ADDR=127.0.0.1 PEER_PORT=7000 $with timeout -k 2 "${SECONDS_EACH:-60}" "$tmp/$t" >"$tmp/$t.kernel" 2>&1
 	echo "exit $?" >>"$tmp/$t.kernel"
 	for leg in $legs; do
 		case $leg in
@@ -106,7 +106,7 @@ for t in "$@"; do
 			peer_waits "$t"
 			env TEST_OWN=10.77.0.2 TEST_PEER=10.77.0.1 TEST_CONTROL="$tmp/s.ctl" \
 				UTCP_REQUIRE=1 PEER_ADDR=10.77.0.1 PEER_PORT=7000 $with \
-				timeout -k 2 "${SECONDS_EACH:-20}" env LD_PRELOAD="${UTCP_TEST_RUNTIME:+$UTCP_TEST_RUNTIME }$lib" "$tmp/$t" >"$tmp/$t.$leg" 2>&1
+				timeout -k 2 "${SECONDS_EACH:-60}" env LD_PRELOAD="${UTCP_TEST_RUNTIME:+$UTCP_TEST_RUNTIME }$lib" "$tmp/$t" >"$tmp/$t.$leg" 2>&1
 			;;
 		loopback)
 			# With little address space it cannot enter a stack that others made bigger; no keeper, no pump.
@@ -115,7 +115,7 @@ for t in "$@"; do
 			peer=$(inside "$t") || port=7002 control=$tmp/b.ctl
 			env TEST_OWN=127.0.0.1 TEST_PEER=127.0.0.1 TEST_CONTROL="$control" \
 				UTCP_DEV=none UTCP_LOOPBACK=stack UTCP_REQUIRE=1 PEER_ADDR=127.0.0.1 PEER_PORT=$port $with \
-				timeout -k 2 "${SECONDS_EACH:-20}" env LD_PRELOAD="${UTCP_TEST_RUNTIME:+$UTCP_TEST_RUNTIME }$lib $peer" "$tmp/$t" >"$tmp/$t.$leg" 2>&1
+				timeout -k 2 "${SECONDS_EACH:-60}" env LD_PRELOAD="${UTCP_TEST_RUNTIME:+$UTCP_TEST_RUNTIME }$lib $peer" "$tmp/$t" >"$tmp/$t.$leg" 2>&1
 			;;
 		esac
 		echo "exit $?" >>"$tmp/$t.$leg"
