@@ -10,7 +10,7 @@
 /* A fresh kernel TCP socket: undecided. v6: AF_INET6. */
 void fd_install_tcp(int fd, bool v6);
 bool fd_tcp_is_v6(int fd);
-/* Options that the application set successfully: one bit per row of the option table (options.c). */
+/* Options that the application set successfully: one bit per row of the option table (options_table.c). */
 void fd_mark_option(int fd, uint32_t bit);
 uint64_t fd_options(int fd);
 /* True if the kernel socket is older than the last fork(): another process may hold it too. */

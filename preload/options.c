@@ -1,7 +1,7 @@
 /*
  * options.c - socket options by the rule "never lie" (design section 3).
  *
- * Theory of operation. One table says of every option what we do with it:
+ * Theory of operation. One table (options_table.c) says of every option what we do with it:
  *   CORE     the stack has it; the value is an int in the same unit
  *   HINT     no meaning for a stack in user space, harmless: kept and read back
  *   CONST    get only, always this value
@@ -26,177 +26,19 @@
 #include <sys/socket.h>
 
 #include "preload/fdtable.h"
+#include "preload/options.h"
 #include "preload/socket.h"
-
-enum how { CORE, CORE_BOOL, HINT, CONST, KERNEL, SPECIAL, FIGURE };
-
-struct option {
-	int level, name;
-	enum how how;
-	int arg; /* CORE: enum sock_option; HINT, CONST and KERNEL: the value of an untouched socket */
-	const char *text;
-	/* KERNEL: an untouched socket's answer is no int, but */
-	enum { AN_INT, NOTHING, TWO_WORDS, SET_ONLY } answer;
-};
-
-/* Options that glibc 2.36 has no name for. */
-#define OPT_SO_RCVTIMEO_NEW    66
-#define OPT_SO_SNDTIMEO_NEW    67
-#define OPT_TXREHASH	       74
-#define OPT_RCVMARK	       75
-#define OPT_IP_LOCAL_RANGE     51
-#define OPT_IP_PROTOCOL	       52
-#define OPT_TCP_TX_DELAY       37
-#define OPT_IPV6_MULTICAST_ALL 29
-
-#define ROW(...)                                                                                             \
-	{                                                                                                    \
-		__VA_ARGS__                                                                                  \
-	}
-#define SO(o, how, arg)	  ROW(SOL_SOCKET, SO_##o, how, arg, "SO_" #o, AN_INT)
-#define TCP(o, how, arg)  ROW(IPPROTO_TCP, TCP_##o, how, arg, "TCP_" #o, AN_INT)
-#define IPV4(o, how, arg) ROW(IPPROTO_IP, IP_##o, how, arg, "IP_" #o, AN_INT)
-#define IPV6(o, how, arg) ROW(IPPROTO_IPV6, IPV6_##o, how, arg, "IPV6_" #o, AN_INT)
-/* KERNEL options that getsockopt() does not answer with an int. */
-#define NO_INT(level, o, answer) ROW(level, o, KERNEL, 0, #o, answer)
-
-/* Rows 0..OPTION_ROWS_MAX-3 are bits of fd_options(): what can be set before the decision comes first. */
-static const struct option table[] = {
-    SO(KEEPALIVE, CORE_BOOL, SOCK_OPT_KEEPALIVE),
-    SO(OOBINLINE, CORE_BOOL, SOCK_OPT_OOBINLINE),
-    SO(REUSEADDR, CORE_BOOL, SOCK_OPT_REUSEADDR),
-    SO(REUSEPORT, CORE_BOOL, SOCK_OPT_REUSEPORT),
-    SO(SNDBUF, CORE, SOCK_OPT_SNDBUF),
-    SO(RCVBUF, CORE, SOCK_OPT_RCVBUF),
-    SO(LINGER, SPECIAL, 0),
-    SO(RCVLOWAT, SPECIAL, 0),
-    SO(RCVTIMEO, SPECIAL, 0),
-    SO(SNDTIMEO, SPECIAL, 0),
-    SO(PRIORITY, HINT, 0),
-    SO(MARK, HINT, 0),
-    SO(BUSY_POLL, HINT, 0),
-    SO(PREFER_BUSY_POLL, HINT, 0),
-    SO(BROADCAST, HINT, 0),
-    SO(NO_CHECK, HINT, 0),
-    SO(DEBUG, HINT, 0),
-    SO(INCOMING_CPU, HINT, -1),
-    SO(DONTROUTE, KERNEL, 0),
-    NO_INT(SOL_SOCKET, SO_BINDTODEVICE, NOTHING),
-    NO_INT(SOL_SOCKET, SO_ATTACH_FILTER, NOTHING),
-    NO_INT(SOL_SOCKET, SO_ATTACH_BPF, SET_ONLY),
-    SO(ZEROCOPY, KERNEL, 0),
-    SO(TIMESTAMP, KERNEL, 0),
-    SO(TIMESTAMPNS, KERNEL, 0),
-    NO_INT(SOL_SOCKET, SO_TIMESTAMPING, TWO_WORDS),
-    {SOL_SOCKET, SO_MAX_PACING_RATE, KERNEL, -1, "SO_MAX_PACING_RATE", TWO_WORDS},
-    NO_INT(SOL_SOCKET, SO_TXTIME, TWO_WORDS),
-    SO(PEEK_OFF, KERNEL, -1),
-    TCP(NODELAY, CORE_BOOL, SOCK_OPT_NODELAY),
-    TCP(MAXSEG, CORE, SOCK_OPT_MAXSEG),
-    TCP(CORK, CORE_BOOL, SOCK_OPT_CORK),
-    TCP(KEEPIDLE, CORE, SOCK_OPT_KEEPIDLE),
-    TCP(KEEPINTVL, CORE, SOCK_OPT_KEEPINTVL),
-    TCP(KEEPCNT, CORE, SOCK_OPT_KEEPCNT),
-    TCP(SYNCNT, CORE, SOCK_OPT_SYNCNT),
-    TCP(LINGER2, CORE, SOCK_OPT_LINGER2),
-    TCP(DEFER_ACCEPT, CORE, SOCK_OPT_DEFER_ACCEPT),
-    TCP(WINDOW_CLAMP, CORE, SOCK_OPT_WINDOW_CLAMP),
-    TCP(QUICKACK, CORE_BOOL, SOCK_OPT_QUICKACK),
-    TCP(USER_TIMEOUT, CORE, SOCK_OPT_USER_TIMEOUT),
-    TCP(NOTSENT_LOWAT, CORE, SOCK_OPT_NOTSENT_LOWAT),
-    TCP(CONGESTION, SPECIAL, 0),
-    NO_INT(IPPROTO_TCP, TCP_MD5SIG, SET_ONLY),
-    TCP(REPAIR, KERNEL, 0),
-    TCP(FASTOPEN, KERNEL, 0),
-    TCP(FASTOPEN_CONNECT, KERNEL, 0),
-    TCP(SAVE_SYN, KERNEL, 0),
-    NO_INT(IPPROTO_TCP, TCP_ULP, NOTHING),
-    TCP(INQ, SPECIAL, 0),
-    TCP(THIN_LINEAR_TIMEOUTS, KERNEL, 0),
-    {IPPROTO_TCP, OPT_TCP_TX_DELAY, KERNEL, 0, "TCP_TX_DELAY", AN_INT},
-    IPV4(TOS, CORE, SOCK_OPT_TOS),
-    IPV4(TTL, CORE, SOCK_OPT_TTL),
-    IPV4(MTU_DISCOVER, HINT, IP_PMTUDISC_WANT),
-    IPV4(RECVERR, KERNEL, 0),
-    NO_INT(IPPROTO_IP, IP_OPTIONS, NOTHING),
-    IPV4(MINTTL, KERNEL, 0),
-    IPV6(V6ONLY, SPECIAL, 0),
-    IPV6(UNICAST_HOPS, HINT, 64),
-    IPV6(TCLASS, HINT, 0),
-    IPV6(RECVERR, KERNEL, 0),
-/* From here on: nothing to carry over (get only, or an effect on bind() alone). */
-#define CARRIED_ROWS 62
-    [CARRIED_ROWS] = IPV4(FREEBIND, CONST, 0),
-    IPV4(BIND_ADDRESS_NO_PORT, CONST, 0),
-    IPV4(MTU, SPECIAL, 0),
-    {IPPROTO_IP, OPT_IP_PROTOCOL, FIGURE, 0, "IP_PROTOCOL", AN_INT},
-    IPV6(ADDRFORM, CONST, AF_INET6),
-    IPV6(MTU, SPECIAL, 0),
-    IPV6(MTU_DISCOVER, CONST, IPV6_PMTUDISC_WANT),
-    IPV6(AUTOFLOWLABEL, CONST, 1),
-    SO(TYPE, CONST, SOCK_STREAM),
-    SO(PROTOCOL, CONST, IPPROTO_TCP),
-    SO(DOMAIN, SPECIAL, 0),
-    SO(ERROR, SPECIAL, 0),
-    SO(ACCEPTCONN, CORE, SOCK_OPT_ACCEPTCONN),
-    SO(SNDLOWAT, CONST, 1),
-    SO(SNDBUFFORCE, SPECIAL, 0),
-    SO(RCVBUFFORCE, SPECIAL, 0),
-    SO(PEERCRED, SPECIAL, 0),
-    SO(COOKIE, SPECIAL, 0),
-    SO(INCOMING_NAPI_ID, CONST, 0),
-    SO(PEERNAME, FIGURE, 0),
-    SO(MEMINFO, FIGURE, 0),
-    SO(NETNS_COOKIE, FIGURE, 0),
-    SO(BUF_LOCK, FIGURE, 0),
-    TCP(INFO, SPECIAL, 0),
-    TCP(CC_INFO, FIGURE, 0),
-    TCP(TIMESTAMP, FIGURE, 0),
-    NO_INT(IPPROTO_TCP, TCP_FASTOPEN_KEY, NOTHING),
-    {IPPROTO_TCP, OPT_TCP_RTO_MAX_MS, FIGURE, 0, "TCP_RTO_MAX_MS", AN_INT},
-    {IPPROTO_TCP, OPT_TCP_RTO_MIN_US, FIGURE, 0, "TCP_RTO_MIN_US", AN_INT},
-    {IPPROTO_TCP, OPT_TCP_DELACK_MAX_US, FIGURE, 0, "TCP_DELACK_MAX_US", AN_INT},
-};
-_Static_assert(CARRIED_ROWS <= OPTION_BIT_UNKNOWN, "the rows do not fit the bits of fd_options()");
-_Static_assert(CARRIED_ROWS <= OPTION_ROWS_MAX, "the rows do not fit struct option_values");
-
-/* The two time-outs have a second number each, for 32-bit programs with 64-bit times: the same here. */
-static int one_name(int level, int name)
-{
-	if (level != SOL_SOCKET || sizeof(long) < 8)
-		return name;
-	return name == OPT_SO_RCVTIMEO_NEW ? SO_RCVTIMEO : name == OPT_SO_SNDTIMEO_NEW ? SO_SNDTIMEO : name;
-}
-
-static int row_find(int level, int name)
-{
-	name = one_name(level, name);
-	for (int i = 0; i < (int)ARRAY_LEN(table); i++)
-		if (table[i].level == level && table[i].name == name)
-			return i;
-	return -1;
-}
-
-/* A hint's slot in the description: its number among the table's hints. */
-static int hint_slot(int row)
-{
-	int slot = 0;
-
-	for (int i = 0; i < row; i++)
-		slot += table[i].how == HINT;
-	return slot;
-}
 
 /* ------------------------------------------------------------ before the decision */
 
 void option_touched(int fd, int level, int name)
 {
-	int row = row_find(level, name);
+	int row = option_row(level, name);
 
 	if (row >= 0 && row < CARRIED_ROWS)
 		fd_mark_option(fd, (uint32_t)row);
 	else if (row < 0 ? !untouched_still(fd, level, name)
-			 : table[row].how == KERNEL || table[row].how == FIGURE)
+			 : option_table[row].how == KERNEL || option_table[row].how == FIGURE)
 		fd_mark_option(fd, OPTION_BIT_UNKNOWN);
 }
 
@@ -269,7 +111,7 @@ const char *options_gather(int fd, struct option_values *v)
 	if (touched & 1ull << OPTION_BIT_UNKNOWN)
 		return "that was set on the socket";
 	for (int i = 0; i < CARRIED_ROWS; i++) {
-		const struct option *o = &table[i];
+		const struct option *o = &option_table[i];
 		if (!(touched & 1ull << i))
 			continue;
 		switch (o->how) {
@@ -297,7 +139,7 @@ const char *options_gather(int fd, struct option_values *v)
 
 static void hint_keep(struct description *p, int row, int value)
 {
-	int slot = hint_slot(row);
+	int slot = option_hint_slot(row);
 
 	if (slot < (int)ARRAY_LEN(p->hints)) {
 		p->hints[slot] = value;
@@ -324,7 +166,7 @@ static void apply_special(struct stack_cx *cx, struct description *p, const stru
 void options_apply(struct stack_cx *cx, struct description *p, const struct option_values *v)
 {
 	for (int i = 0; i < CARRIED_ROWS; i++) {
-		const struct option *o = &table[i];
+		const struct option *o = &option_table[i];
 		if (!(v->set & 1ull << i))
 			continue;
 		if (o->how == HINT)
@@ -342,11 +184,11 @@ void options_timeouts(int fd, struct description *p)
 	struct timeval tv;
 	socklen_t len = sizeof tv;
 
-	if (fd_options(fd) & 1ull << row_find(SOL_SOCKET, SO_RCVTIMEO) &&
+	if (fd_options(fd) & 1ull << option_row(SOL_SOCKET, SO_RCVTIMEO) &&
 	    !sys.getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, &len))
 		atomic_store(&p->rcvtimeo, timeval_nsec(&tv));
 	len = sizeof tv;
-	if (fd_options(fd) & 1ull << row_find(SOL_SOCKET, SO_SNDTIMEO) &&
+	if (fd_options(fd) & 1ull << option_row(SOL_SOCKET, SO_SNDTIMEO) &&
 	    !sys.getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, &len))
 		atomic_store(&p->sndtimeo, timeval_nsec(&tv));
 }
@@ -528,8 +370,8 @@ static int get_kernel(const struct option *o, void *value, socklen_t *len)
 int socket_get_option(int fd, ref d, int level, int name, void *value, socklen_t *len)
 {
 	struct description *p = description_of(d);
-	int row = row_find(level, name), v = 0, r = 0;
-	const struct option *o = row < 0 ? NULL : &table[row];
+	int row = option_row(level, name), v = 0, r = 0;
+	const struct option *o = row < 0 ? NULL : &option_table[row];
 
 	if (level != SOL_SOCKET && level != IPPROTO_TCP && level != IPPROTO_IP &&
 	    (level != IPPROTO_IPV6 || !p->v6))
@@ -548,7 +390,7 @@ int socket_get_option(int fd, ref d, int level, int name, void *value, socklen_t
 		r = get_core(p, (enum sock_option)o->arg, &v);
 		break;
 	case HINT:
-		v = p->hints_set & 1ull << hint_slot(row) ? p->hints[hint_slot(row)] : o->arg;
+		v = p->hints_set & 1ull << option_hint_slot(row) ? p->hints[option_hint_slot(row)] : o->arg;
 		break;
 	case CONST:
 		v = o->arg;
@@ -663,7 +505,7 @@ static int read_int(const struct option *o, const void *value, socklen_t len, in
 /* On the stack only. */
 static int set_stack(struct description *p, int row, const void *value, socklen_t len)
 {
-	const struct option *o = &table[row];
+	const struct option *o = &option_table[row];
 	int v, r = read_int(o, value, len, &v);
 
 	if (r)
@@ -682,6 +524,8 @@ static int set_stack(struct description *p, int row, const void *value, socklen_
 		lib_leave();
 		return 0;
 	case KERNEL:
+		if (o->level == IPPROTO_TCP && o->name == TCP_FASTOPEN_CONNECT)
+			return -EINVAL; /* a connection has begun */
 		/* Setting the default is no request, but a filter or a key is none of a default. */
 		return v == o->arg && !is_attachment(o) ? 0 : -ENOPROTOOPT;
 	case SPECIAL:
@@ -708,7 +552,7 @@ static int set_unknown(bool v6, int level, int name, const void *value, socklen_
 int socket_set_option(int fd, ref d, int level, int name, const void *value, socklen_t len)
 {
 	struct description *p = description_of(d);
-	int row = row_find(level, name), r;
+	int row = option_row(level, name), r;
 
 	if (level == IPPROTO_IPV6 && !p->v6)
 		return -ENOPROTOOPT;
@@ -718,7 +562,7 @@ int socket_set_option(int fd, ref d, int level, int name, const void *value, soc
 		/* the kernel knows who may, and checks the value */
 		if (sys.setsockopt(fd, level, name, value, len))
 			return -errno;
-		return set_stack(p, row_find(level, name == SO_SNDBUFFORCE ? SO_SNDBUF : SO_RCVBUF), value,
+		return set_stack(p, option_row(level, name == SO_SNDBUFFORCE ? SO_SNDBUF : SO_RCVBUF), value,
 				 len);
 	}
 	if (row < 0)
@@ -727,11 +571,11 @@ int socket_set_option(int fd, ref d, int level, int name, const void *value, soc
 		return set_stack(p, row, value, len);
 	/* A listener: nothing that the stack's half would not do; else the kernel first, it checks the value.
 	 */
-	if (table[row].how == KERNEL || table[row].how == FIGURE) {
+	if (option_table[row].how == KERNEL || option_table[row].how == FIGURE) {
 		r = set_stack(p, row, value, len);
 		return r ? r : sys.setsockopt(fd, level, name, value, len) ? -errno : 0;
 	}
 	if (sys.setsockopt(fd, level, name, value, len))
 		return -errno;
-	return table[row].how == CONST ? 0 : set_stack(p, row, value, len);
+	return option_table[row].how == CONST ? 0 : set_stack(p, row, value, len);
 }

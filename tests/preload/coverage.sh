@@ -1,14 +1,19 @@
 #!/bin/sh
 # Which differential program exercises which call of preload/symbols.h and which socket option of
-# preload/options.c: what the compiled programs reference, and names that they look up by "name".
+# preload/options_table.c: what the compiled programs reference, and names that they look up by "name".
 # usage: coverage.sh DIRECTORY-OF-PROGRAMS [-v]     Fails if something is exercised by none.
 set -u
 dir=$1
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 names=$(grep -ohE '^[[:space:]]*X\([a-z0-9]+, [^,]+, [A-Za-z_0-9]+' "$top/preload/symbols.h" | sed 's/.*, //; s/.* \**//' | sort -u)
-# the last are values
-options=$(grep -ohE '\b(SO|TCP|IP|IPV6)_[A-Z0-9_]+\b' "$top/preload/options.c" | grep -vE '^(IP_PMTUDISC_WANT|IPV6_PMTUDISC_WANT|IP_PROTOCOL)$' | sort -u)
+# rows are SO(NAME, ...), TCP(, IPV4(, IPV6(; NO_INT(LEVEL, NAME, ...); or have the name as text
+table=$top/preload/options_table.c
+options=$({
+	grep -oE '\b(SO|TCP|IPV4|IPV6)\([A-Z0-9_]+' "$table" | sed 's/IPV4(/IP(/; s/(/_/'
+	grep -oE '\bNO_INT\([A-Z_]+, [A-Z0-9_]+' "$table" | sed 's/.*, //'
+	grep -oE '"(SO|TCP|IP|IPV6)_[A-Z0-9_]+"' "$table" | tr -d '"'
+} | sort -u)
 for f in "$here"/*.c; do
 	p=${f##*/} p=${p%.c}
 	case $p in both_peer | peer) continue ;; esac
