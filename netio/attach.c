@@ -14,7 +14,9 @@
 
 #include "netio/internal.h"
 
-#define ORPHANED_NS (600 * NS_PER_MS) /* for the processes of a stack to make the next keeper */
+/* For the processes of a stack to make the next keeper: they may have failed just now, and try again later.
+ */
+#define ORPHANED_NS (KEEPER_RETRY_NS + 600 * NS_PER_MS)
 
 void netio_config_defaults(struct netio_config *c)
 {
@@ -296,7 +298,7 @@ static int make(const struct netio_config *config, int listener, struct netio **
 	return 0;
 }
 
-static int attach_once(const struct netio_config *config, struct netio **out, char *why, size_t why_len)
+int attach_once(const struct netio_config *config, struct netio **out, char *why, size_t why_len)
 {
 	int listener = -1, err;
 
@@ -317,7 +319,8 @@ static int attach_once(const struct netio_config *config, struct netio **out, ch
 	return err;
 }
 
-static int attach(const struct netio_config *config, struct netio **out, char *why, size_t why_len)
+int attach_patiently(attach_fn *once, const struct netio_config *config, struct netio **out, char *why,
+		     size_t why_len)
 {
 	const struct timespec pause = {0, (long)(50 * NS_PER_MS)};
 	int err = sys_init();
@@ -330,7 +333,7 @@ static int attach(const struct netio_config *config, struct netio **out, char *w
 		return err;
 	}
 	for (nsec patience = netio_now() + ORPHANED_NS;;) {
-		err = attach_once(config, out, why, why_len);
+		err = once(config, out, why, why_len);
 		/* A stack whose keeper has just been killed has the device, and a name that was free. */
 		if (err != -EBUSY || !rendezvous_wanted(config) || netio_now() >= patience)
 			return err;
@@ -343,7 +346,7 @@ int netio_attach(const struct netio_config *config, struct netio **out, char *wh
 	int err;
 
 	netio_births_begin();
-	err = attach(config, out, why, why_len);
+	err = attach_patiently(attach_once, config, out, why, why_len);
 	netio_births_end();
 	return err;
 }

@@ -170,11 +170,17 @@ static void park(struct driver *d)
 {
 	struct netio *n = d->n;
 
+	const struct timespec retry = {(time_t)(KEEPER_RETRY_NS / NS_PER_S), 0};
 	struct region_head *h = n->region.head;
 
 	atomic_store(&h->parked, 1);
-	while (atomic_load(&h->waiters) > 0 && !atomic_load(&d->stop) && atomic_load(&h->parked))
-		RAW6(SYS_futex, &h->parked, FUTEX_WAIT, 1, NULL, NULL, 0);
+	while (atomic_load(&h->waiters) > 0 && !atomic_load(&d->stop) && atomic_load(&h->parked)) {
+		bool hasty = atomic_load(&n->hasty);
+
+		RAW6(SYS_futex, &h->parked, FUTEX_WAIT, 1, hasty ? &retry : NULL, NULL, 0);
+		if (hasty)
+			break;
+	}
 	__atomic_fetch_add(&n->count.helper_wakeups, 1, __ATOMIC_RELAXED);
 }
 
@@ -235,7 +241,8 @@ static void *driver_main(void *arg)
 	while (!atomic_load(&d->stop) && !netio_is_severed(n)) {
 		uint64_t activity = atomic_load_explicit(&n->region.head->activity, memory_order_relaxed);
 
-		if (atomic_load(&n->line_lost) || n->keepers != n->region.head->keepers)
+		if (atomic_load(&n->line_lost) || (atomic_load(&n->hasty) && netio_now() >= n->look_at) ||
+		    n->keepers != n->region.head->keepers)
 			keeper_look(n);
 		if (activity != d->seen) { /* TICK */
 			d->seen = activity;
@@ -253,6 +260,10 @@ static void *driver_main(void *arg)
 			while (!d->hand_over && !atomic_load(&d->stop) && !netio_is_severed(n) &&
 			       !atomic_load(&n->region.head->waiters)) {
 				tidy(n);
+				if (atomic_load(&n->hasty)) {
+					d->ev.ev_run(d->loop, EVRUN_NOWAIT);
+					break;
+				}
 				d->ev.ev_run(d->loop, EVRUN_ONCE);
 			}
 			arm(d, false);

@@ -193,6 +193,7 @@ struct netio {
 	int keeper_fd;		/* our life line to the keeper; -1: none */
 	_Atomic bool line_lost; /* it has hung up */
 	bool is_keeper;
+	_Atomic bool hasty;	   /* they end as soon as they are made: the next one at look_at */
 	bool keeper_told;	   /* the log has a line about a keeper that cannot be had */
 	_Atomic uint32_t keepers;  /* region_head.keepers when the line was made or last looked at */
 	uint32_t lines;		   /* made in haste, in a row */
@@ -353,6 +354,7 @@ void severed_enter(struct netio *n);
 /* Without the lock: once, the rest of it. */
 void severed_tell(struct netio *n);
 
+#define KEEPER_RETRY_NS NS_PER_S
 /* respawn.c: make sure that there is a keeper and that it knows our process. 0 or a negative errno. */
 int keeper_start(struct netio *n);
 /* The same from netio_leave(), when the line has hung up or it is time to look. */
@@ -451,6 +453,11 @@ int message_receive(int from, void *data, size_t len, int fds[MESSAGE_FDS]);
 /* Until there is one. 0 or -ETIMEDOUT. */
 int message_wait(int from, int ms);
 
+/* attach.c: one attempt; and until a stack that has lost its keeper can have made the next one. */
+typedef int attach_fn(const struct netio_config *c, struct netio **out, char *why, size_t why_len);
+attach_fn attach_once;
+int attach_patiently(attach_fn *once, const struct netio_config *c, struct netio **out, char *why,
+		     size_t why_len);
 /* rendezvous.c: enter a running stack (*out), or make one and let *listener be the keeper's. 0 or a negative
  * errno. */
 int rendezvous(const struct netio_config *c, int *listener, struct netio **out, char *why, size_t why_len);

@@ -270,20 +270,19 @@ int rendezvous(const struct netio_config *c, int *listener, struct netio **out, 
  * The name is ours while we try, so that a process that starts meanwhile waits
  * for the end of the trial and does not find the device busy.
  */
-int netio_try(const struct netio_config *c, char *why, size_t why_len)
+static int try_once(const struct netio_config *c, struct netio **n, char *why, size_t why_len)
 {
 	struct stack_name name;
 	int fd = -1, err = 0;
-	struct netio *n;
 
 	if (rendezvous_wanted(c)) {
 		rendezvous_name(c, &name);
 		fd = rendezvous_listen(&name);
 	}
 	if (fd >= 0 || !rendezvous_wanted(c)) {
-		err = netio_attach(c, &n, why, why_len);
+		err = attach_once(c, n, why, why_len);
 		if (!err)
-			netio_detach(n);
+			netio_detach(*n);
 	} else if (fd != -EADDRINUSE) { /* else a stack runs: the device works */
 		err = fd;
 		why_set(why, why_len, "no name for the stack of %s (%s); raise `ulimit -n`", c->device,
@@ -291,5 +290,17 @@ int netio_try(const struct netio_config *c, char *why, size_t why_len)
 	}
 	if (fd >= 0)
 		raw_close(fd);
+	return err;
+}
+
+/* Not in the pauses: a stack that has lost its keeper needs its name for the next one. */
+int netio_try(const struct netio_config *c, char *why, size_t why_len)
+{
+	struct netio *n;
+	int err;
+
+	netio_births_begin();
+	err = attach_patiently(try_once, c, &n, why, why_len);
+	netio_births_end();
 	return err;
 }

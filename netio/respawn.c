@@ -54,7 +54,6 @@
 #define CLONE_STACK  16384u
 #define SIGSET_BYTES 8 /* of the kernel's sigset_t */
 #define LOOK_NS	     (100 * NS_PER_MS)
-#define RETRY_NS     NS_PER_S
 #define YOUNG_NS     NS_PER_S
 #define YOUNG_MAX    16 /* keepers, or lines of one process, in a row */
 #define TRIES	     60 /* a millisecond each */
@@ -273,6 +272,7 @@ void keeper_line_after_fork(struct netio *n)
 	atomic_store(&n->line_lost, false);
 	n->look_at = 0;
 	n->lines = 0;
+	atomic_store(&n->hasty, false);
 }
 
 /* ------------------------------------------------------------ one keeper, whoever wants it */
@@ -404,8 +404,14 @@ static int line_renew(struct netio *n)
 	netio_births_begin();
 	err = obtain(n);
 	netio_births_end();
+	atomic_store(&n->hasty, err == -EBUSY);
 	if (err) {
-		n->look_at = netio_now() + RETRY_NS;
+		n->look_at = netio_now() + KEEPER_RETRY_NS;
+		/* Everybody may sleep then. */
+		if (err == -EBUSY) {
+			driver_unpark(n);
+			driver_kick(n);
+		}
 		tell(n, err);
 	}
 	return err;
@@ -415,7 +421,7 @@ void keeper_begin(struct netio *n, int listener)
 {
 	int err = n->dev.mem ? 0 : keeper_spawn(n, listener);
 
-	n->look_at = netio_now() + (err ? RETRY_NS : LOOK_NS);
+	n->look_at = netio_now() + (err ? KEEPER_RETRY_NS : LOOK_NS);
 	if (err)
 		tell(n, err);
 }
@@ -424,14 +430,18 @@ int keeper_start(struct netio *n)
 {
 	int err;
 
-	pthread_mutex_lock(&n->line_lock);
-	err = line_renew(n);
-	pthread_mutex_unlock(&n->line_lock);
+	do {
+		pthread_mutex_lock(&n->line_lock);
+		err = line_renew(n);
+		pthread_mutex_unlock(&n->line_lock);
+	} while (!err && atomic_load(&n->line_lost));
 	return err;
 }
 
 void keeper_look(struct netio *n)
 {
+	int err;
+
 	if (n->is_keeper || n->forgotten || n->severed)
 		return;
 	/* A stack that never had one starts it when it forks. */
@@ -439,10 +449,13 @@ void keeper_look(struct netio *n)
 		n->look_at = NSEC_NEVER;
 		return;
 	}
-	if (pthread_mutex_trylock(&n->line_lock))
-		return;
-	line_renew(n);
-	pthread_mutex_unlock(&n->line_lock);
+	/* A thread that sees the new line end, too, while we are at it leaves it to us. */
+	do {
+		if (pthread_mutex_trylock(&n->line_lock))
+			return;
+		err = line_renew(n);
+		pthread_mutex_unlock(&n->line_lock);
+	} while (!err && atomic_load(&n->line_lost));
 }
 
 bool netio_is_kept(struct netio *n)

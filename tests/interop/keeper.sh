@@ -187,6 +187,59 @@ os.kill(os.getpid(), signal.SIGKILL)" "$(keepers)" 2>/dev/null
 	stack_is_free
 }
 
+# Keepers that die young are replaced slowly, but they are, although everybody sleeps; who comes meanwhile waits.
+c_killed_again_and_again() {
+	stack_is_free
+	ours /usr/bin/python3 -c "
+import socket
+l = socket.socket()
+l.bind(('0.0.0.0', 7104))
+l.listen(5)
+open('listens', 'w').write('yes')
+for i in range(2):
+    l.accept()[0].sendall(b'there')" &
+	local server=$!
+	wait_until 50 "the server" test -s listens || fail "no server"
+	cat >young.py <<-'END'
+		import os, signal, sys, time
+		def keeper():
+		    for p in os.listdir("/proc"):
+		        try:
+		            if p.isdigit() and open("/proc/%s/comm" % p).read() == "utcp-keeper\n":
+		                return int(p)
+		        except OSError:
+		            pass
+		killed, seen = 0, time.monotonic()
+		while time.monotonic() - seen < 0.4: # none for so long: they have begun to be slow
+		    k = keeper()
+		    if k:
+		        try:
+		            os.kill(k, signal.SIGKILL)
+		            killed += 1
+		        except ProcessLookupError:
+		            pass
+		        seen = time.monotonic()
+		    if killed > 2000:
+		        sys.exit("never slow")
+		print(killed)
+	END
+	proc /usr/bin/python3 young.py || fail "they are never replaced slowly"
+	no_keeper || fail "a keeper: $(keepers)"
+	echo "one who wants to enter waits for the next one"
+	timeout 10 nc.openbsd -l "$KERNEL" 7105 >got </dev/null &
+	wait_port 7105
+	ours nc.openbsd -N "$KERNEL" 7105 <<<"entered" || fail "nc: status $?"
+	wait $!
+	grep -q entered got || fail "it did not enter"
+	[ "$(timeout 10 nc.openbsd -d "$STACK" 7104)" = there ] || fail "no answer"
+	proc /usr/bin/python3 young.py || fail "they are never replaced slowly, the second time"
+	echo "all are asleep"
+	wait_until 50 "a keeper" one_keeper || fail "nobody makes the next one"
+	[ "$(timeout 10 nc.openbsd -d "$STACK" 7104)" = there ] || fail "no answer in the end"
+	wait $server
+	stack_is_free
+}
+
 # ------------------------------------------------------------ the ends of a process
 
 ends_data() { # BYTES: what ends.c sends
@@ -620,8 +673,8 @@ c_taken_for_dead() {
 	# a call in progress, and whichever call finds it out, sees a stack that failed
 	sed -i -E '/^(asleep|send): /s/E(IO|NETDOWN)$/lost/' out
 	diff - out <<-'END' || fail "what its calls answered; $(cat err)"
-		asleep: lost
 		send: lost
+		asleep: lost
 		recv: EIO
 		epoll_wait: 0
 		dial: ENETDOWN

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,9 +48,9 @@ static void say(const char *what, long r)
 static void *sleeper(void *arg)
 {
 	char c;
+	long r = recv(*(int *)arg, &c, 1, 0);
 
-	say("asleep", recv(*(int *)arg, &c, 1, 0));
-	return NULL;
+	return (void *)(intptr_t)(r < 0 ? errno : 0);
 }
 
 /* The region's file, opened once more and closed: POSIX drops every record lock of the process on it. */
@@ -95,6 +96,7 @@ int main(int argc, char **argv)
 {
 	static int idle, slept;
 	struct epoll_event e = {.events = EPOLLIN};
+	void *result;
 	pthread_t t;
 	char c;
 
@@ -115,7 +117,9 @@ int main(int argc, char **argv)
 	while (access(argv[3], F_OK) == 0)
 		usleep(10000);
 	say("send", send(idle, "wrong", 5, MSG_NOSIGNAL));
-	pthread_join(t, NULL);
+	pthread_join(t, &result);
+	errno = (int)(intptr_t)result;
+	say("asleep", errno ? -1 : 0);
 	say("recv", recv(idle, &c, 1, MSG_DONTWAIT));
 	printf("epoll_wait: %d\n", epoll_wait(ep, &e, 1, 0));
 	say("dial", dial() < 0 ? -1 : 0);
