@@ -281,6 +281,8 @@ void process_drain(void)
 		if (!process.child)
 			stats_report(the_stack);
 		netio_capture_end(the_stack);
+		/* The end of the process must not meet it inside the stack, with its lock. */
+		netio_pause_driver(the_stack);
 	}
 	fallback_report();
 	lib_leave();
