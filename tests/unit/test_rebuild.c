@@ -232,7 +232,7 @@ static void any_instruction(void)
 	CHECK_GT(kills_dirty, 200 / SHARE);
 	CHECK_GT(resets, 50 / SHARE);
 	CHECK_GT(finished, 100);
-	CHECK_GT(kills_again, 10);
+	CHECK_GT(kills_again, 10 / SHARE);
 	CHECK_GT(kills_inside, resets);
 }
 
