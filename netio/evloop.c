@@ -69,6 +69,7 @@ struct driver {
 	int kick_fd;	       /* wakes the loop to stop */
 	int line_fd;	       /* an epoll set with the life line, whose number comes and goes */
 	_Atomic uint32_t stop; /* a futex: the tick sleeps on it */
+	_Atomic bool begun;
 	bool armed;
 	bool hand_over; /* an application thread is back: leave ARMED */
 	uint64_t seen;	/* activity at the last look */
@@ -238,6 +239,7 @@ static void *driver_main(void *arg)
 
 	in_driver = true;
 	d->ev.ev_io_start(d->loop, &d->kick);
+	atomic_store(&d->begun, true);
 	while (!atomic_load(&d->stop) && !netio_is_severed(n)) {
 		uint64_t activity = atomic_load_explicit(&n->region.head->activity, memory_order_relaxed);
 
@@ -326,6 +328,11 @@ static int spawn(struct driver *d)
 		err = pthread_create(&d->thread, NULL, driver_main, d);
 	RAW4(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, sizeof old);
 	pthread_attr_destroy(&a);
+#ifdef __SANITIZE_ADDRESS__
+	/* Its allocator is no friend of fork(): a thread that begins may leave it locked in the child. */
+	while (!err && !atomic_load(&d->begun))
+		sched_yield();
+#endif
 	return -err;
 }
 

@@ -89,10 +89,10 @@ static void signal_send(int fd, long band, const struct f_owner_ex *owner, int s
 		sys.syscall(SYS_kill, -owner->pid, sig);
 }
 
-static void event_tell(const struct watch_event *e)
+/* async: whether O_ASYNC was set when the event was taken; the description may be another's by now. */
+static void event_tell(const struct watch_event *e, bool async)
 {
 	struct f_owner_ex owner = {0};
-	struct description *p = description_of((ref)e->data);
 	int fd = -1, sig;
 
 	if (!(e->events & SOCK_TOLD))
@@ -102,7 +102,7 @@ static void event_tell(const struct watch_event *e)
 		return;
 	if (e->events & SOCK_TOLD_PRI)
 		signal_send(fd, 0, &owner, SIGURG);
-	if (!atomic_load(&p->async))
+	if (!async)
 		return;
 	sig = sys.fcntl(fd, F_GETSIG);
 	for (uint32_t i = 0; i < ARRAY_LEN(kinds); i++)
@@ -113,6 +113,7 @@ static void event_tell(const struct watch_event *e)
 static void *async_run(void *arg)
 {
 	struct watch_event e[BATCH];
+	bool async[BATCH];
 	struct netio *n = arg;
 
 	for (;;) {
@@ -120,12 +121,14 @@ static void *async_run(void *arg)
 		sys.poll(&p, 1, -1);
 		struct stack_cx *cx = netio_enter(n);
 		int count = evset_harvest(cx, waitset_evset(set), e, BATCH);
+		for (int i = 0; i < count; i++)
+			async[i] = atomic_load(&description_at(cx, (ref)e[i].data)->async);
 		/* the pair brings the bell back in line with the list */
 		waitset_publish(set, cx);
 		waitset_withdraw(set, cx);
 		netio_leave(n);
 		for (int i = 0; i < count; i++)
-			event_tell(&e[i]);
+			event_tell(&e[i], async[i]);
 	}
 	return NULL;
 }

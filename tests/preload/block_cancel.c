@@ -52,6 +52,11 @@ int main(void)
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (int i = 0; i < CALLS; i++) {
+#ifdef __SANITIZE_THREAD__ /* over the kernel's TCP, too, a thread cancelled in the runtime's ppoll() breaks \
+			    */
+		if (calls[i].call == call_ppoll)
+			continue;
+#endif
 		wrapped[i] = calls[i];
 		wrapped[i].call = with_clean_up;
 		for (int k = 0; k < KINDS; k++)
