@@ -241,6 +241,91 @@ static void the_end(void)
 	SHOW(good);
 }
 
+/* Until nothing more goes in, and stays so. How much it was. */
+static uint32_t fill(int fd)
+{
+	const struct timespec patience = {0, 200000000};
+	uint32_t at = 0, before;
+
+	do {
+		ssize_t r = 0;
+
+		before = at;
+		do {
+			at += (uint32_t)r;
+			for (uint32_t i = 0; i < 10000; i++)
+				bytes[i] = (uint8_t)((at + i) % 251);
+		} while ((r = send(fd, bytes, 10000, MSG_DONTWAIT)) > 0);
+		ppoll(NULL, 0, &patience, NULL);
+	} while (at != before);
+	return at;
+}
+
+/* The child has filled the connection: what the parent writes, and its end, come after all of that. */
+static void full(int end)
+{
+	int fd = connected(), size = 50000;
+	uint32_t at;
+	pid_t pid;
+
+	SAY("-- a full connection%s", end ? ", and its end" : "");
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+	batons();
+	pid = fork();
+	if (!pid) {
+		sandbox();
+		baton_give(to_parent, fill(fd));
+		leave(baton_take(to_child) != 0);
+	}
+	at = baton_take(to_parent);
+	SHOW(send(fd, bytes, 1, MSG_DONTWAIT));
+	if (end) {
+		SHOW(shutdown(fd, SHUT_WR));
+		SHOW(peer("check %u", at));
+	} else {
+		peer_later("check %u", at + 70000);
+		SHOW(write_some(fd, at, 70000));
+		SHOW(peer_answer());
+		SHOW(shutdown(fd, SHUT_WR));
+	}
+	SHOW(peer("recv 1"));
+	SHOW(write(fd, bytes, 1));
+	baton_give(to_child, 0);
+	SAY("the child: %d", ended(pid));
+	close(fd);
+	peer("close");
+	batons_away();
+}
+
+/* The other closes: now the child's end is the connection's. */
+static void left_alone(uint32_t reads)
+{
+	int fd = connected();
+	pid_t pid;
+
+	SAY("-- left alone, %u bytes read", reads);
+	batons();
+	pid = fork();
+	if (!pid) {
+		sandbox();
+		if (!read_some(fd, 0, 10))
+			leave(1);
+		baton_give(to_parent, 0);
+		baton_take(to_child);
+		leave(!(read_some(fd, 10, reads) && write_some(fd, 0, 20)));
+	}
+	peer("send 100");
+	baton_take(to_parent);
+	close(fd);
+	baton_give(to_child, 0);
+	SAY("the child: %d", ended(pid));
+	if (reads == 90)
+		SHOW(peer("check 20"));
+	SHOW(peer("recv 1") == 0);
+	peer("close");
+	batons_away();
+}
+
 /* The leak checker makes system calls that the sandbox does not let through. */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void)
@@ -261,5 +346,9 @@ int main(void)
 	the_rest(0);
 	the_rest(1);
 	the_end();
+	full(0);
+	full(1);
+	left_alone(90);
+	left_alone(30);
 	return 0;
 }
