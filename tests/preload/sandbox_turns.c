@@ -31,8 +31,8 @@ static int ended(pid_t pid)
 /* Everything that the stack would need, and which the program itself does not, is death. */
 static void sandbox(void)
 {
-	static const int allowed[] = {SYS_read,	    SYS_write, SYS_recvfrom, SYS_sendto,
-				      SYS_shutdown, SYS_exit,  SYS_ppoll,    -1};
+	static const int allowed[] = {SYS_read,	 SYS_write, SYS_recvfrom, SYS_sendto, SYS_shutdown,
+				      SYS_close, SYS_exit,  SYS_ppoll,	  -1};
 	struct sock_filter f[20] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))};
 	struct sock_fprog p = {1, f};
 
@@ -233,7 +233,7 @@ static void the_end(void)
 		good += peer("recv 1") == 0;
 		good += write(fd, bytes, 1) < 0 && errno == EPIPE;
 		baton_give(to_child, 0);
-		waitpid(pid, NULL, 0);
+		good += !ended(pid);
 		close(fd);
 		peer("close");
 		batons_away();
@@ -281,6 +281,8 @@ static void full(int end)
 	SHOW(send(fd, bytes, 1, MSG_DONTWAIT));
 	if (end) {
 		SHOW(shutdown(fd, SHUT_WR));
+		baton_give(to_child, 0);
+		SAY("the child: %d", ended(pid));
 		SHOW(peer("check %u", at));
 	} else {
 		peer_later("check %u", at + 70000);
@@ -290,8 +292,10 @@ static void full(int end)
 	}
 	SHOW(peer("recv 1"));
 	SHOW(write(fd, bytes, 1));
-	baton_give(to_child, 0);
-	SAY("the child: %d", ended(pid));
+	if (!end) {
+		baton_give(to_child, 0);
+		SAY("the child: %d", ended(pid));
+	}
 	close(fd);
 	peer("close");
 	batons_away();
@@ -312,16 +316,20 @@ static void left_alone(uint32_t reads)
 			leave(1);
 		baton_give(to_parent, 0);
 		baton_take(to_child);
-		leave(!(read_some(fd, 10, reads) && write_some(fd, 0, 20)));
+		if (reads && !(read_some(fd, 10, reads) && write_some(fd, 0, 20)))
+			leave(1);
+		close(fd);
+		leave(baton_take(to_child) != 1);
 	}
 	peer("send 100");
 	baton_take(to_parent);
 	close(fd);
 	baton_give(to_child, 0);
-	SAY("the child: %d", ended(pid));
 	if (reads == 90)
 		SHOW(peer("check 20"));
 	SHOW(peer("recv 1") == 0);
+	baton_give(to_child, 1);
+	SAY("the child: %d", ended(pid));
 	peer("close");
 	batons_away();
 }
@@ -350,5 +358,6 @@ int main(void)
 	full(1);
 	left_alone(90);
 	left_alone(30);
+	left_alone(0);
 	return 0;
 }
