@@ -88,7 +88,7 @@ static void ended_inside(int sig)
 	long rest = peer("recv 1000000000");
 	waitpid(pid, &status, 0);
 	printf("signal %s: exit %d, the end came %d\n", sig == SIGUSR1 ? "1" : "2", WEXITSTATUS(status),
-	       rest > 0);
+	       rest >= 0);
 }
 
 static int stop_pipe[2];
