@@ -195,7 +195,7 @@ static void limits(void)
 	SHOW(prlimit(0, 99, NULL, &was));
 }
 
-__attribute__((unused)) static void programs(void)
+__attribute__((used)) static void programs(void)
 {
 	char *argv[] = {"sh", "-c", "echo out; echo err >&2; exit 7", NULL},
 	     *envp[] = {"PATH=/bin:/usr/bin", NULL};

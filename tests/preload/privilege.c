@@ -122,7 +122,7 @@ static void effective(struct world *w)
 }
 
 /* Capabilities that only this thread keeps, as setpriv(1) does it. */
-__attribute__((unused)) static void kept(struct world *w)
+__attribute__((used)) static void kept(struct world *w)
 {
 	struct __user_cap_header_struct h = {_LINUX_CAPABILITY_VERSION_3, 0};
 	struct __user_cap_data_struct d[2];
@@ -150,7 +150,7 @@ static void rooted(struct world *w)
 }
 
 /* The kernel refuses it to a process with threads. */
-__attribute__((unused)) static void new_user_namespace(struct world *w)
+__attribute__((used)) static void new_user_namespace(struct world *w)
 {
 	SHOW(unshare(CLONE_NEWUSER));
 	all_works(w);
