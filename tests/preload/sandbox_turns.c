@@ -358,6 +358,5 @@ int main(void)
 	full(1);
 	left_alone(90);
 	left_alone(30);
-	left_alone(0);
 	return 0;
 }
