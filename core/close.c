@@ -313,6 +313,11 @@ uint32_t stack_draining(struct stack_cx *cx)
 	return count;
 }
 
+uint32_t stack_orphans(const struct stack_cx *cx)
+{
+	return stack_of(cx)->orphan_count;
+}
+
 /* RST if the peer knows of the connection, then nothing. */
 static void close_abort(struct stack_cx *cx, struct tcb *t)
 {

@@ -12,7 +12,8 @@
  * one may have been elected to), and sees to it that orphaned connections send
  * the rest. It drives the stack only while no process has a driver thread. It
  * leaves when no process is left, nothing is on its way (or nothing was
- * acknowledged for the time of UTCP_EXIT_DRAIN) and the last TIME-WAIT is over.
+ * acknowledged for the time of UTCP_EXIT_DRAIN), no peer has yet to close, and
+ * the last TIME-WAIT is over.
  *
  *   ATTACH  first message: the region, the device, the timer; the sender's slot
  *   ADD     a new process's slot, and the keeper's end of its life line
@@ -423,7 +424,8 @@ static bool settle(struct keeper *k)
 	bool alone = k->open == 0 && !k->missing && !pumps_live() && !passages_live();
 	/* Who cannot find us cannot ask us to make room: then TIME-WAITs are not worth the device. */
 	bool found = k->listener >= 0 && !rendezvous_is_private(&n->region.head->name);
-	uint32_t waits = k->leaving || !found ? 0 : pool_live(cx, POOL_TIMEWAIT);
+	/* A peer that has yet to close must find somebody who answers its FIN. */
+	uint32_t waits = k->leaving ? 0 : stack_orphans(cx) + (found ? pool_live(cx, POOL_TIMEWAIT) : 0);
 
 	/* With pumps we wait as a thread of the stack does. */
 	arm(k, n->region.head->drivers == 0 && !pumps_live());

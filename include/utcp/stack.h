@@ -226,6 +226,8 @@ bool sock_draining(struct stack_cx *cx, ref s);
 
 /* Number of orphans that still owe the peer data or a FIN (exit drain). */
 uint32_t stack_draining(struct stack_cx *cx);
+/* Connections without a socket, these and those that only wait for the peer's FIN (FIN-WAIT-2). */
+uint32_t stack_orphans(const struct stack_cx *cx);
 
 /* Names; either pointer may be NULL. 0; remote of an unconnected socket: -ENOTCONN. */
 int sock_names(struct stack_cx *cx, ref s, struct endpoint *local, struct endpoint *remote);

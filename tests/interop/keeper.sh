@@ -334,16 +334,24 @@ c_seen_by_nobody() {
 		s = socket.create_connection(("$KERNEL", 7500))
 		print("hello", flush=True)
 		if sys.argv[1] == "group": # what Ctrl-C and the end of a terminal send
+		    sys.stdin.readline()
 		    for n in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
 		        signal.signal(n, signal.SIG_IGN)
 		        os.kill(0, n)
 		s.sendall(b"x" * 100000)
 	END
-	timeout 20 nc.openbsd -k -l "$KERNEL" 7500 >/dev/null </dev/null &
-	local nc=$! keeper out
+	nc.openbsd -k -l "$KERNEL" 7500 >/dev/null </dev/null & # ends with the playground at the latest
+	local nc=$! keeper app
 	wait_port 7500
-	out=$(timeout 10 setsid -w "$UTCP" /usr/bin/python3 seen.py group 2>&1) || fail "status $?: $out"
-	[ "$out" = hello ] || fail "it said: $out"
+	mkfifo go
+	exec 7<>go
+	timeout 40 setsid -w "$UTCP" /usr/bin/python3 seen.py group <go >out 2>&1 7>&- &
+	app=$!
+	wait_until 400 "the program" test -s out || fail "it said nothing"
+	kill -STOP $nc # it does not close: the keeper has something to wait for when the program is gone
+	echo >&7
+	wait $app || fail "status $?: $(cat out)"
+	[ "$(cat out)" = hello ] || fail "it said: $(cat out)"
 	keeper=$(keepers)
 	[ "$(wc -w <<<"$keeper")" = 1 ] || fail "keepers: '$keeper'"
 	flock -n away/locked true || fail "the application's lock is held"
@@ -358,6 +366,7 @@ c_seen_by_nobody() {
 	# parent 1, group and session its own, no terminal
 	grep -q "^1 $keeper $keeper 0 -1$" keeper.txt || fail "$(cat keeper.txt)"
 	grep -q '^utcp-keeper\.utcp-keeper$' keeper.txt || fail "$(cat keeper.txt)"
+	kill -CONT $nc
 	echo "a shell that waits for all its children"
 	# shellcheck disable=SC2016
 	timeout 10 bash -c '"$1" /usr/bin/python3 seen.py alone >/dev/null & wait; jobs; wait -n; [ $? = 127 ]' - "$UTCP" || fail "a shell waits for it"

@@ -29,8 +29,10 @@ static void test_orderly(void)
 	CHECK_EQ(stack_draining(&t.cx), 1);
 	deliver_from(4000, port, TH_ACK, 5001, iss + 2, 0);
 	CHECK_EQ(stack_draining(&t.cx), 0);
+	CHECK_EQ(stack_orphans(&t.cx), 1);
 	deliver_from(4000, port, TH_FIN | TH_ACK, 5001, iss + 2, 0);
 	CHECK_EQ(heard().ack.v, 5002);
+	CHECK_EQ(stack_orphans(&t.cx), 0);
 	CHECK_EQ(pool_live(&t.cx, POOL_TCB), 0);
 	CHECK_EQ(pool_live(&t.cx, POOL_TIMEWAIT), 1);
 	t.cx.now += 30 * NS_PER_S;
