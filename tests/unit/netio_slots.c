@@ -180,6 +180,7 @@ static void severed(void)
 	struct region_head *shared;
 	struct stack_cx *cx, there;
 	int region, written = 0;
+	struct timespec patience;
 	uint64_t before;
 	uint8_t *others;
 	ref sock;
@@ -202,7 +203,10 @@ static void severed(void)
 	cx = netio_enter(n);
 	CHECK_EQ(severed_count, 1);
 	CHECK(netio_is_severed(n) && n->region.head != shared && !n->proc && n->keeper_fd < 0);
-	CHECK_EQ(pthread_mutex_trylock(&shared->lock), 0); /* given back */
+	clock_gettime(CLOCK_REALTIME, &patience);
+	patience.tv_sec += 20;
+	CHECK_EQ(pthread_mutex_timedlock(&shared->lock, &patience),
+		 0); /* given back; the keeper may have it */
 	pthread_mutex_unlock(&shared->lock);
 	memset(pool_at(cx, sock), 0xff, 64); /* what a call in progress might do */
 	for (int i = 0; i < 64; i++)
