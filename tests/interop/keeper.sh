@@ -21,9 +21,10 @@ fail() {
 	exit 1
 }
 
-# proc COMMAND...: with a /proc of the processes in here (our /proc is the machine's).
+# proc COMMAND...: with a /proc of the processes in here (our /proc is the machine's). In a chroot / is no mount, and
+# cannot be made private.
 proc() {
-	unshare -m --propagation private sh -c 'mount -t proc proc /proc && exec "$@"' - "$@"
+	unshare -m --propagation unchanged sh -c 'mount --make-private /proc && mount -t proc proc /proc && exec "$@"' - "$@"
 }
 # keepers: their process ids
 keepers() {

@@ -8,10 +8,14 @@ here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 . "$here/lib.sh"
 # Inside the playground: mounts of our own, so that /proc shows its processes and nothing of it shows outside.
 if [ -n "${UTCP_TEST_PLAYGROUND:-}" ] && [ -z "${KILLS_MOUNTS:-}" ]; then
-	KILLS_MOUNTS=1 exec unshare -m --propagation private -- bash "$0" "$@"
+	KILLS_MOUNTS=1 exec unshare -m --propagation unchanged -- bash "$0" "$@"
 fi
 playground_enter "$@"
-{ [ -n "${KILLS_MOUNTS:-}" ] && mount -t proc proc /proc && mount -t sysfs sysfs /sys && mount -t tmpfs none /dev/shm; } ||
+# mount_private TYPE DIRECTORY: also where / is no mount (a chroot), and cannot be made private as a whole.
+mount_private() {
+	mount --make-private "$(stat -c %m "$2")" && mount -t "$1" "$1" "$2"
+}
+{ [ -n "${KILLS_MOUNTS:-}" ] && mount_private proc /proc && mount_private sysfs /sys && mount_private tmpfs /dev/shm; } ||
 	die "cannot mount in a namespace of our own"
 topology tap
 cd "$WORK" || exit 1
