@@ -344,9 +344,9 @@ c_seen_by_nobody() {
 	nc.openbsd -k -l "$KERNEL" 7500 >/dev/null </dev/null & # ends with the playground at the latest
 	local nc=$! keeper app
 	wait_port 7500
-	mkfifo go
-	exec 7<>go
-	timeout 40 setsid -w "$UTCP" /usr/bin/python3 seen.py group <go >out 2>&1 7>&- &
+	mkfifo seen.go
+	exec 7<>seen.go
+	timeout 40 setsid -w "$UTCP" /usr/bin/python3 seen.py group <seen.go >out 2>&1 7>&- &
 	app=$!
 	wait_until 400 "the program" test -s out || fail "it said nothing"
 	kill -STOP $nc # it does not close: the keeper has something to wait for when the program is gone
@@ -358,10 +358,13 @@ c_seen_by_nobody() {
 	flock -n away/locked true || fail "the application's lock is held"
 	# shellcheck disable=SC2016 # that sh expands
 	proc sh -c 'cd /proc/$1 && readlink cwd fd/0 fd/1 fd/2 && ls -l fd && cut -d" " -f4-8 stat && tr "\0" "." <cmdline && cat comm' - "$keeper" >keeper.txt
-	local want="/
-/dev/null
-/dev/null
-/dev/null"
+	local root want # seen from there, a chroot has its path before everything
+	root=$(proc readlink /proc/self/root)
+	root=${root%/}
+	want="${root:-/}
+$root/dev/null
+$root/dev/null
+$root/dev/null"
 	[ "$(head -4 keeper.txt)" = "$want" ] || fail "$(cat keeper.txt)"
 	grep -q "$WORK\|pipe:" keeper.txt && fail "it holds what is the application's: $(cat keeper.txt)"
 	# parent 1, group and session its own, no terminal
