@@ -358,8 +358,8 @@ c_seen_by_nobody() {
 	flock -n away/locked true || fail "the application's lock is held"
 	# shellcheck disable=SC2016 # that sh expands
 	proc sh -c 'cd /proc/$1 && readlink cwd fd/0 fd/1 fd/2 && ls -l fd && cut -d" " -f4-8 stat && tr "\0" "." <cmdline && cat comm' - "$keeper" >keeper.txt
-	local root want # seen from there, a chroot has its path before everything
-	root=$(proc readlink /proc/self/root)
+	local root want # a chroot in another mount namespace has its path before everything
+	root=$(proc readlink /proc/1/root)
 	root=${root%/}
 	want="${root:-/}
 $root/dev/null
