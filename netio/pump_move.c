@@ -119,6 +119,21 @@ static bool loan_settle(struct stack_cx *cx, struct pump *p, ref s)
 	return true;
 }
 
+/*
+ * What the connection has for the heir. A pending error is reported once, to whoever asks first: that is not us
+ * while somebody without a pump may ask (the heir hears of it without).
+ */
+static int64_t peek(struct stack_cx *cx, const struct pump *p, ref s, const struct iovec *iov)
+{
+	const struct shared_object *o = pump_object(cx, p);
+	int queued = 0;
+
+	if (o->holders > o->pumps && sock_events(cx, s) & SOCK_ERR &&
+	    !sock_get_option(cx, s, SOCK_OPT_INQ, &queued) && !queued)
+		return -ECONNRESET;
+	return sock_recv(cx, s, iov, 1, SOCK_MSG_PEEK);
+}
+
 /* One piece to the heir. True: there may be more. */
 static bool to_heir(struct pump *p)
 {
@@ -133,7 +148,7 @@ static bool to_heir(struct pump *p)
 		netio_leave(pumps.n);
 		return false;
 	}
-	there = s && !p->unread ? sock_recv(cx, s, &iov, 1, SOCK_MSG_PEEK) : 0;
+	there = s && !p->unread ? peek(cx, p, s, &iov) : 0;
 	if (there > 0) {
 		took = RAW6(SYS_sendto, p->fd, pumps.piece, there, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
 		if (took > 0 && shared)

@@ -358,5 +358,7 @@ int main(void)
 	full(1);
 	left_alone(90);
 	left_alone(30);
+	for (int i = 0; i < 10; i++) /* at one moment: it does not go the same way each time */
+		left_alone(0);
 	return 0;
 }
