@@ -6,59 +6,11 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 
-#include "peer.h"
+#include "shared.h"
 
 #define STACK  (256 << 10)
 #define ROUNDS 400
-
-static int listener, port;
-static char self[256];
-
-/* A connection that the peer made to us, and the asking one: it ends when the peer saw the end of the first.
- */
-static int called(const char *script, int *ask)
-{
-	*ask = peer_call_back(port, script);
-	fcntl(*ask, F_SETFD, FD_CLOEXEC);
-	return accept(listener, NULL, NULL);
-}
-
-static void peer_sees(const char *what, int ask, int ms)
-{
-	struct pollfd p = {.fd = ask, .events = POLLIN};
-	char b;
-
-	if (poll(&p, 1, ms) == 0)
-		printf("%s: the peer sees nothing\n", what);
-	else
-		printf("%s: the peer sees the end: %s\n", what, result_text(recv(ask, &b, 1, 0)));
-	fflush(stdout);
-}
-
-static int say(const char *who, int fd, const char *text)
-{
-	char b[32] = "";
-	long n = send(fd, text, strlen(text), 0);
-
-	printf("%s: sent %s", who, result_text(n));
-	n = recv(fd, b, strlen(text), MSG_WAITALL);
-	printf(", received %s '%s'\n", result_text(n), b);
-	fflush(stdout);
-	return n == (long)strlen(text) ? 0 : 1;
-}
-
-static void ended(const char *what, long p)
-{
-	int status = 0;
-
-	while (waitpid((pid_t)p, &status, __WALL) < 0 && errno == EINTR)
-		;
-	printf("%s: child %s %d\n", what, WIFSIGNALED(status) ? "killed by" : "status",
-	       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-	fflush(stdout);
-}
 
 struct job {
 	int fd, kill;
@@ -190,10 +142,9 @@ int main(int argc, char **argv)
 
 	if (argc > 1)
 		return say("exec'd", atoi(argv[1]), "another image");
-	if (!stack || readlink("/proc/self/exe", self, sizeof self - 1) < 0)
+	if (!stack)
 		return 1;
-	listener = listen_any(&port);
-	fcntl(listener, F_SETFD, FD_CLOEXEC);
+	shared_begin();
 	side_by_side("clone()", CLONE, 0, stack);
 	side_by_side("fork", FORK, 0, stack);
 	side_by_side("clone", CLONE_CALL, 0, stack);
@@ -207,8 +158,4 @@ int main(int argc, char **argv)
 }
 
 /* The leak checker cannot stop threads that a forked child does not have. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-	return "detect_leaks=0";
-}
+#include "noleaks.h"

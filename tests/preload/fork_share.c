@@ -3,74 +3,30 @@
  * Whoever closes last closes the connection, however it ends; what one takes
  * from a queue the other does not see.
  */
-#include "peer.h"
-#include <sys/wait.h>
-
-static int listener, port;
-
-/* A connection that the peer made to us, and the asking one: it ends when the peer saw the end of the first.
- */
-static int called(const char *script, int *ask)
-{
-	*ask = peer_call_back(port, script);
-	return accept(listener, NULL, NULL);
-}
-
-static pid_t begin(void)
-{
-	fflush(stdout);
-	return fork();
-}
-
-static void ended(const char *what, pid_t p)
-{
-	int status = 0;
-
-	while (waitpid(p, &status, 0) < 0 && errno == EINTR)
-		;
-	printf("%s: child %s %d\n", what, WIFSIGNALED(status) ? "killed by" : "status",
-	       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-	fflush(stdout);
-}
-
-static void say(const char *who, int fd, const char *text)
-{
-	char b[32] = "";
-	long n = send(fd, text, strlen(text), 0);
-
-	printf("%s: sent %s", who, result_text(n));
-	n = recv(fd, b, strlen(text), MSG_WAITALL);
-	printf(", received %s '%s'\n", result_text(n), b);
-	fflush(stdout);
-}
-
-/* The peer's end: 0 (FIN), a reset, or nothing within a while. */
-static void peer_sees(const char *what, int ask, int ms)
-{
-	struct pollfd p = {.fd = ask, .events = POLLIN};
-	char b;
-
-	if (poll(&p, 1, ms) == 0)
-		printf("%s: the peer sees nothing\n", what);
-	else
-		printf("%s: the peer sees the end: %s\n", what, result_text(recv(ask, &b, 1, 0)));
-	fflush(stdout);
-}
+#include "shared.h"
 
 static void parent_closes(void)
 {
-	int ask, c = called("e", &ask);
-	pid_t p = begin();
+	int ask, c = called("e", &ask), go[2];
+	char b;
+	pid_t p;
 
+	if (pipe(go))
+		exit(1);
+	p = begin();
 	if (!p) {
-		msleep(100);
-		say("child", c, "after the parent's close");
+		if (read(go[0], &b, 1) == 1)
+			say("child", c, "after the parent's close");
 		_exit(3);
 	}
 	close(c);
 	peer_sees("parent has closed", ask, 50);
+	if (write(go[1], "x", 1) != 1)
+		exit(1);
 	ended("parent_closes", p);
 	peer_sees("child has ended", ask, 3000);
+	close(go[0]);
+	close(go[1]);
 	close(ask);
 }
 
@@ -100,17 +56,17 @@ static void child_ends(int how)
 /* The child goes on after the parent was killed: a grandchild of ours. */
 static void parent_dies(int sig)
 {
-	int ask, c = called("e", &ask), done[2];
+	int ask, c = called("e", &ask), go[2], done[2];
 	char b = 0;
 	pid_t p;
 
-	if (pipe(done))
+	if (pipe(go) || pipe(done))
 		exit(1);
 	p = begin();
 	if (!p) {
 		if (!fork()) {
-			msleep(200);
-			say("grandchild", c, "an orphan's");
+			if (read(go[0], &b, 1) == 1)
+				say("grandchild", c, "an orphan's");
 			if (write(done[1], "x", 1) != 1)
 				_exit(1);
 			_exit(0);
@@ -122,9 +78,11 @@ static void parent_dies(int sig)
 	close(c);
 	ended("parent_dies", p);
 	peer_sees("the grandchild lives", ask, 50);
-	if (read(done[0], &b, 1) != 1)
+	if (write(go[1], "x", 1) != 1 || read(done[0], &b, 1) != 1)
 		exit(1);
 	peer_sees("all have ended", ask, 3000);
+	close(go[0]);
+	close(go[1]);
 	close(done[0]);
 	close(done[1]);
 	close(ask);
@@ -219,7 +177,7 @@ static void workers(void)
 
 static void shared_set(void)
 {
-	int ep = epoll_create1(0), s = peer_connect("d100 wabc d300 wdef s");
+	int ep = epoll_create1(0), s = peer_connect("d100 wabc r1 wdef s");
 	char b[8] = "";
 	pid_t p;
 
@@ -234,6 +192,8 @@ static void shared_set(void)
 		exit(0);
 	}
 	ended("shared_set", p);
+	if (write(s, "x", 1) != 1)
+		exit(1);
 	ep_show("parent", ep, 4, 3000);
 	printf("parent: %s", result_text(recv(s, b, 3, 0)));
 	printf(" '%s'\n", b);
@@ -280,15 +240,11 @@ static void daemonized(void)
 }
 
 /* A child has threads of its parent in its books that it never had; the leak checker says so on stderr. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-	return "detect_leaks=0";
-}
+#include "noleaks.h"
 
 int main(void)
 {
-	listener = listen_any(&port);
+	shared_begin();
 	parent_closes();
 	for (int how = 0; how < 4; how++)
 		child_ends(how);

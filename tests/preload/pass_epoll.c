@@ -4,23 +4,15 @@
  * reported and what they have not; two who have a set use it at once.
  */
 #include <spawn.h>
-#include <stdbool.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
-#include "peer.h"
+#include "shared.h"
 
 extern char **environ;
-static char self[256];
 
 enum { PIPE = 1, LEVEL, EDGE, ONCE, LISTENER, LATER, INNER };
-
-static void keep(int fd, bool on)
-{
-	fcntl(fd, F_SETFD, on ? 0 : FD_CLOEXEC);
-}
 
 /* A connection to a peer that sends back what it gets; it has sent `first` already. */
 static int echo(const char *first)
@@ -42,17 +34,6 @@ static void bytes(int fd, int n)
 		msleep(1);
 	if (have != n)
 		printf("%d bytes, not %d\n", have, n);
-}
-
-static void ended(const char *what, pid_t p)
-{
-	int status = 0;
-
-	while (waitpid(p, &status, 0) < 0 && errno == EINTR)
-		;
-	printf("%s: %s %d\n", what, WIFSIGNALED(status) ? "killed by" : "status",
-	       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-	fflush(stdout);
 }
 
 static void number_arguments(char **argv, char (*text)[16], const char *mode, const int *fd, int n)
@@ -107,7 +88,8 @@ static void set_make(int fd[6])
 	ep_add(fd[0], fd[3], EPOLLIN | EPOLLONESHOT, ONCE);
 }
 
-static void say(int fd, const char *text)
+/* Without waiting for the echo. */
+static void tell(int fd, const char *text)
 {
 	if (write(fd, text, strlen(text)) != (long)strlen(text))
 		printf("write failed\n");
@@ -119,12 +101,12 @@ static void set_use(const int fd[6])
 	char b[8];
 
 	ep_show("nothing is new", fd[0], 8, 0);
-	say(fd[1], "l");
+	tell(fd[1], "l");
 	ep_show("level", fd[0], 8, 5000);
-	say(fd[5], "p");
+	tell(fd[5], "p");
 	ep_show("level and pipe", fd[0], 8, 5000);
 	printf("read %s\n", result_text(read(fd[1], b, sizeof b)));
-	say(fd[2], "E");
+	tell(fd[2], "E");
 	bytes(fd[2], 2);
 	ep_show("pipe and edge", fd[0], 8, 5000);
 	ep_show("pipe", fd[0], 8, 0);
@@ -135,7 +117,7 @@ static void set_use(const int fd[6])
 	printf("del %s\n", result_text(epoll_ctl(fd[0], EPOLL_CTL_DEL, fd[1], NULL)));
 	printf("del again %s\n", result_text(epoll_ctl(fd[0], EPOLL_CTL_DEL, fd[1], NULL)));
 	printf("del pipe %s\n", result_text(epoll_ctl(fd[0], EPOLL_CTL_DEL, fd[4], NULL)));
-	say(fd[1], "x");
+	tell(fd[1], "x");
 	bytes(fd[1], 1);
 	ep_show("not a member", fd[0], 8, 0);
 	int more = echo("");
@@ -146,48 +128,51 @@ static void set_use(const int fd[6])
 	ep_show("closed", fd[0], 8, 0);
 }
 
-/* EDGE and ONCE have been reported. */
+/* EDGE and ONCE are reported. */
 static void set_look(const int fd[6])
 {
 	ep_show("before", fd[0], 8, 5000);
 	ep_show("before, again", fd[0], 8, 0);
 }
 
-/* ------------------------------------------------------------ cases */
-
-static void by_exec(void)
+static void set_begin(int fd[6])
 {
-	pid_t p;
-
-	puts("exec");
-	fflush(stdout);
-	p = fork();
-	if (!p) {
-		int fd[6];
-
-		set_make(fd);
-		set_look(fd);
-		become(self, "use", fd, 6);
-	}
-	ended("exec", p);
+	set_make(fd);
+	set_look(fd);
 }
 
-/* The program goes through three images, the second of which closes what it can. */
-static void by_exec_twice(void)
+/* The members are their maker's; an heir gets the set. */
+static void keep_only_set(const int fd[6])
 {
-	pid_t p;
+	for (int i = 1; i < 6; i++)
+		keep(fd[i], false);
+}
 
-	puts("exec twice");
-	fflush(stdout);
-	p = fork();
+static void close_all(const int *fd, int n)
+{
+	for (int i = 0; i < n; i++)
+		close(fd[i]);
+}
+
+static pid_t begin_case(const char *what)
+{
+	puts(what);
+	return begin();
+}
+
+/* ------------------------------------------------------------ cases */
+
+static void by_exec(const char *what, const char *mode)
+{
+	pid_t p = begin_case(what);
+
 	if (!p) {
 		int fd[6];
 
-		set_make(fd);
-		set_look(fd);
-		become(self, "again", fd, 6);
+		set_begin(fd);
+		become(self, mode, fd, 6);
 	}
-	ended("exec twice", p);
+	ended(what, p);
 }
 
 static void by_spawn(void)
@@ -196,12 +181,22 @@ static void by_spawn(void)
 	pid_t p;
 
 	puts("posix_spawn");
-	set_make(fd);
-	set_look(fd);
+	set_begin(fd);
 	p = spawn(self, "use", fd, 6);
-	for (int i = 0; i < 6; i++)
-		close(fd[i]);
+	close_all(fd, 6);
 	ended("posix_spawn", p);
+}
+
+/* The heir of the set sees what becomes ready in its maker, who still sees it afterwards. */
+static void watched(const char *what, pid_t p, const int fd[6], const int sync[2])
+{
+	tell(fd[1], "l");
+	bytes(fd[1], 1);
+	tell(sync[1], "1");
+	ended(what, p);
+	ep_show("level", fd[0], 8, 5000);
+	close_all(fd, 6);
+	close_all(sync, 2);
 }
 
 /* Only the set goes; the members are its maker's. */
@@ -213,21 +208,11 @@ static void only_the_set(void)
 	puts("only the set");
 	if (pipe(sync))
 		exit(1);
-	set_make(fd);
-	set_look(fd);
-	for (int i = 1; i < 6; i++)
-		keep(fd[i], false);
+	set_begin(fd);
+	keep_only_set(fd);
 	keep(sync[1], false);
 	p = spawn(self, "watch", (int[]){fd[0], sync[0]}, 2);
-	say(fd[1], "l");
-	bytes(fd[1], 1);
-	say(sync[1], "1");
-	ended("the other has seen it", p);
-	ep_show("level", fd[0], 8, 5000);
-	for (int i = 0; i < 6; i++)
-		close(fd[i]);
-	close(sync[0]);
-	close(sync[1]);
+	watched("the other has seen it", p, fd, sync);
 }
 
 /* vfork(): under its own number, and under another one. */
@@ -241,10 +226,8 @@ static void by_vfork(bool moved)
 	puts("vfork");
 	if (pipe(sync))
 		exit(1);
-	set_make(fd);
-	set_look(fd);
-	for (int i = 1; i < 6; i++)
-		keep(fd[i], false);
+	set_begin(fd);
+	keep_only_set(fd);
 	keep(sync[1], false);
 	number = moved ? 200 : fd[0];
 	keep(fd[0], !moved);
@@ -257,24 +240,13 @@ static void by_vfork(bool moved)
 		execv(self, argv);
 		_exit(9);
 	}
-	say(fd[1], "l");
-	bytes(fd[1], 1);
-	say(sync[1], "1");
-	ended("vfork", p);
-	ep_show("level", fd[0], 8, 5000);
-	for (int i = 0; i < 6; i++)
-		close(fd[i]);
-	close(sync[0]);
-	close(sync[1]);
+	watched("vfork", p, fd, sync);
 }
 
 static void closed_on_exec(void)
 {
-	pid_t p;
+	pid_t p = begin_case("close-on-exec");
 
-	puts("close-on-exec");
-	fflush(stdout);
-	p = fork();
 	if (!p) {
 		int fd[6];
 
@@ -296,53 +268,49 @@ static void both_at_once(void)
 	puts("both");
 	if (pipe(to) || pipe(from))
 		exit(1);
-	set_make(fd);
-	set_look(fd);
+	set_begin(fd);
 	p = spawn(self, "beside", (int[]){fd[0], fd[1], to[0], from[1], fd[2], fd[3]}, 6);
 	if (read(from[0], b, 1) != 1)
 		printf("no heir\n");
 	int more = echo("m");
 	printf("parent adds %s\n", result_text(ep_add(fd[0], more, EPOLLIN, LATER)));
 	fflush(stdout);
-	say(to[1], "1");
+	tell(to[1], "1");
 	if (read(from[0], b, 1) != 1)
 		printf("no answer\n");
 	printf("deleted by the child: %s\n", result_text(epoll_ctl(fd[0], EPOLL_CTL_DEL, fd[1], NULL)));
 	/* The child sleeps in the set; now the parent makes something ready. */
 	printf("read %s\n", result_text(read(more, b, 8)));
 	fflush(stdout);
-	say(to[1], "2");
+	tell(to[1], "2");
 	if (read(from[0], b, 1) != 1)
 		printf("no answer\n");
 	msleep(50);
-	say(more, "n");
+	tell(more, "n");
 	ended("both", p);
 	ep_show("parent", fd[0], 8, 5000);
-	for (int i = 0; i < 6; i++)
-		close(fd[i]);
+	close_all(fd, 6);
 	close(more);
-	close(to[0]);
-	close(to[1]);
-	close(from[0]);
-	close(from[1]);
+	close_all(to, 2);
+	close_all(from, 2);
 }
 
 static int beside(const int *fd)
 {
 	char b[8];
 
-	say(fd[3], "r");
+	tell(fd[3], "r");
 	if (read(fd[2], b, 1) != 1)
 		return 1;
 	ep_show("child", fd[0], 8, 5000);
 	printf("child deletes %s\n", result_text(epoll_ctl(fd[0], EPOLL_CTL_DEL, fd[1], NULL)));
 	fflush(stdout);
-	say(fd[3], "d");
+	tell(fd[3], "d");
 	if (read(fd[2], b, 1) != 1)
 		return 1;
 	ep_show("child has nothing", fd[0], 8, 0);
 	fflush(stdout);
-	say(fd[3], "w");
+	tell(fd[3], "w");
 	ep_show("child", fd[0], 8, 5000);
 	return 0;
 }
@@ -350,11 +318,8 @@ static int beside(const int *fd)
 /* Sets in sets, two numbers of one set, poll(). */
 static void nested(void)
 {
-	pid_t p;
+	pid_t p = begin_case("nested");
 
-	puts("nested");
-	fflush(stdout);
-	p = fork();
 	if (!p) {
 		int fd[6], outer = epoll_create1(0);
 
@@ -374,7 +339,7 @@ static int use_nested(const int *fd)
 
 	ep_show("outer has nothing", fd[0], 8, 0);
 	printf("poll %s\n", result_text(poll(&p, 1, 0)));
-	say(fd[2], "l");
+	tell(fd[2], "l");
 	ep_show("outer", fd[4], 8, 5000);
 	printf("poll %s %s\n", result_text(poll(&p, 1, 5000)), bits((uint32_t)p.revents));
 	close(fd[1]);
@@ -387,11 +352,8 @@ static int use_nested(const int *fd)
 
 static void with_listener(void)
 {
-	pid_t p;
+	pid_t p = begin_case("listener");
 
-	puts("listener");
-	fflush(stdout);
-	p = fork();
 	if (!p) {
 		int port, l = listen_any(&port), ep = epoll_create1(0);
 
@@ -412,7 +374,7 @@ static int use_listener(const int *fd)
 	c = accept(fd[1], NULL, NULL);
 	ep_show("accepted", fd[0], 8, 0);
 	ep_add(fd[0], c, EPOLLIN, LATER);
-	say(c, "c");
+	tell(c, "c");
 	ep_show("echo", fd[0], 8, 5000);
 	close(c);
 	close(ask);
@@ -433,11 +395,8 @@ static int use_listener(const int *fd)
 /* A set without members of the stack, whose heir adds one. */
 static void first_member_later(void)
 {
-	pid_t p;
+	pid_t p = begin_case("first member");
 
-	puts("first member");
-	fflush(stdout);
-	p = fork();
 	if (!p) {
 		int q[2], ep = epoll_create1(0), c = echo("c");
 
@@ -451,42 +410,6 @@ static void first_member_later(void)
 
 /* ------------------------------------------------------------ messages */
 
-static long give(int to, const int *fd, int n)
-{
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(8 * sizeof(int))] = {0};
-	char byte = 'f';
-	struct iovec iov = {&byte, 1};
-	struct msghdr m = {.msg_iov = &iov,
-			   .msg_iovlen = 1,
-			   .msg_control = control,
-			   .msg_controllen = CMSG_SPACE((size_t)n * sizeof(int))};
-	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN((size_t)n * sizeof(int));
-	memcpy(CMSG_DATA(c), fd, (size_t)n * sizeof(int));
-	return sendmsg(to, &m, MSG_NOSIGNAL);
-}
-
-static int take(int from, int *fd)
-{
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(8 * sizeof(int))];
-	char byte;
-	struct iovec iov = {&byte, 1};
-	struct msghdr m = {
-	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
-	struct cmsghdr *c;
-
-	if (recvmsg(from, &m, 0) != 1)
-		return -1;
-	c = CMSG_FIRSTHDR(&m);
-	if (!c || c->cmsg_type != SCM_RIGHTS)
-		return 0;
-	memcpy(fd, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
-	return (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-}
-
 /* A message whose sender has closed its own before it is read; order: the set, its members, in one or two. */
 static void by_message(const char *what, bool apart)
 {
@@ -498,18 +421,16 @@ static void by_message(const char *what, bool apart)
 		exit(1);
 	keep(pair[0], false);
 	p = spawn(self, "taker", &pair[1], 1);
-	set_make(fd);
-	set_look(fd);
+	set_begin(fd);
 	if (apart) {
-		give(pair[0], fd, 1);
-		give(pair[0], fd + 1, 5);
+		give(pair[0], 'f', fd, 1);
+		give(pair[0], 'f', fd + 1, 5);
 	} else {
-		give(pair[0], fd, 6);
+		give(pair[0], 'f', fd, 6);
 	}
-	for (int i = 0; i < 6; i++)
-		close(fd[i]);
+	close_all(fd, 6);
 	close(pair[1]);
-	say(pair[0], "g");
+	tell(pair[0], "g");
 	close(pair[0]);
 	ended(what, p);
 }
@@ -520,22 +441,23 @@ static int taker(int from)
 	char b[8];
 
 	while (n < 6) {
-		int got = take(from, fd + n);
+		int came[FDS], got = take(from, b, came, 6 - n, 0, NULL);
 
 		if (got <= 0)
 			return 7;
+		memcpy(fd + n, came, (size_t)got * sizeof *came);
 		n += got;
 	}
 	if (read(from, b, 1) != 1)
 		return 8;
 	/* The numbers are others now: members are known by those that they were added by. */
 	ep_show("nothing is new", fd[0], 8, 0);
-	say(fd[1], "l");
+	tell(fd[1], "l");
 	ep_show("level", fd[0], 8, 5000);
-	say(fd[5], "p");
+	tell(fd[5], "p");
 	ep_show("level and pipe", fd[0], 8, 5000);
 	printf("read %s\n", result_text(read(fd[1], b, sizeof b)));
-	say(fd[2], "E");
+	tell(fd[2], "E");
 	bytes(fd[2], 2);
 	ep_show("pipe and edge", fd[0], 8, 5000);
 	int more = echo("m");
@@ -556,29 +478,27 @@ static void message_and_both(void)
 		exit(1);
 	keep(pair[0], false);
 	p = spawn(self, "sleeper", &pair[1], 1);
-	set_make(fd);
-	set_look(fd);
-	give(pair[0], fd, 1);
+	set_begin(fd);
+	give(pair[0], 'f', fd, 1);
 	if (read(pair[0], b, 1) != 1)
 		printf("no answer\n");
 	msleep(50); /* it sleeps */
-	say(fd[1], "l");
+	tell(fd[1], "l");
 	ended("message, both", p);
 	ep_show("sender", fd[0], 8, 5000);
-	for (int i = 0; i < 6; i++)
-		close(fd[i]);
-	close(pair[0]);
-	close(pair[1]);
+	close_all(fd, 6);
+	close_all(pair, 2);
 }
 
 static int sleeper(int from)
 {
-	int fd[8];
+	int fd[FDS];
+	char b;
 
-	if (take(from, fd) != 1)
+	if (take(from, &b, fd, 1, 0, NULL) != 1)
 		return 7;
 	ep_show("nothing", fd[0], 8, 0);
-	say(from, "s");
+	tell(from, "s");
 	ep_show("woken", fd[0], 8, 5000);
 	return 0;
 }
@@ -590,11 +510,8 @@ static int sleeper(int from)
 static void static_alone(bool outer)
 {
 	const char *still = getenv("TEST_STILL");
-	pid_t p;
+	pid_t p = begin_case("static, alone");
 
-	puts("static, alone");
-	fflush(stdout);
-	p = fork();
 	if (!p) {
 		int fd[6], over = epoll_create1(0);
 
@@ -613,7 +530,7 @@ static void static_alone(bool outer)
 		snprintf(path, sizeof path, "/proc/self/fd/%d", w);
 		printf("execl of nothing %s\n", result_text(execl(path, "x", NULL)));
 		close(w);
-		say(fd[1], "l");
+		tell(fd[1], "l");
 		ep_show("as before", fd[0], 8, 5000);
 		if (outer)
 			ep_show("as before", over, 8, 5000);
@@ -634,22 +551,18 @@ static void static_beside(void)
 	puts("static, beside");
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
 		exit(1);
-	set_make(fd);
-	set_look(fd);
-	for (int i = 1; i < 6; i++)
-		keep(fd[i], false);
+	set_begin(fd);
+	keep_only_set(fd);
 	p = spawn(getenv("TEST_STILL"), "poll", (int[]){fd[0], pair[1]}, 2);
 	if (read(pair[0], &b, 1) != 1)
 		printf("no child\n");
-	say(fd[1], "l");
+	tell(fd[1], "l");
 	bytes(fd[1], 1);
-	say(pair[0], "s");
+	tell(pair[0], "s");
 	ended("static, beside", p);
 	ep_show("parent", fd[0], 8, 5000);
-	for (int i = 0; i < 6; i++)
-		close(fd[i]);
-	close(pair[0]);
-	close(pair[1]);
+	close_all(fd, 6);
+	close_all(pair, 2);
 }
 
 /* ------------------------------------------------------------ */
@@ -681,7 +594,7 @@ static int heir(char **argv)
 	else if (!strcmp(argv[1], "first")) {
 		printf("add %s\n", result_text(ep_add(fd[0], fd[1], EPOLLIN, LEVEL)));
 		ep_show("first", fd[0], 8, 5000);
-		say(fd[2], "p");
+		tell(fd[2], "p");
 		ep_show("first and pipe", fd[0], 8, 5000);
 	} else if (!strcmp(argv[1], "taker"))
 		return taker(fd[0]);
@@ -695,8 +608,8 @@ int main(int argc, char **argv)
 	self[readlink("/proc/self/exe", self, sizeof self - 1)] = 0;
 	if (argc > 1)
 		return heir(argv);
-	by_exec();
-	by_exec_twice();
+	by_exec("exec", "use");
+	by_exec("exec twice", "again"); /* three images one after the other */
 	by_spawn();
 	only_the_set();
 	by_vfork(false);

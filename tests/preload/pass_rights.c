@@ -4,106 +4,18 @@
  * unread, looked at, cut off, to oneself.
  */
 #include <spawn.h>
-#include <sys/wait.h>
 
-#include "peer.h"
+#include "shared.h"
 
 extern char **environ;
-static int listener, port;
-static char self[256];
 
-/* A connection that the peer made to us, and the asking one: it ends when the peer saw the end of the first.
- */
-static int called(const char *script, int *ask)
+/* As called(), and nobody inherits it. */
+static int called_alone(const char *script, int *ask)
 {
-	int c;
+	int c = called(script, ask);
 
-	*ask = peer_call_back(port, script);
-	fcntl(*ask, F_SETFD, FD_CLOEXEC);
-	c = accept(listener, NULL, NULL);
-	fcntl(c, F_SETFD, FD_CLOEXEC);
+	keep(c, false);
 	return c;
-}
-
-/* The peer's end: 0 (FIN), a reset, or nothing within a while. */
-static void peer_sees(const char *what, int ask, int ms)
-{
-	struct pollfd p = {.fd = ask, .events = POLLIN};
-	char b;
-
-	if (poll(&p, 1, ms) == 0)
-		printf("%s: the peer sees nothing\n", what);
-	else
-		printf("%s: the peer sees the end: %s\n", what, result_text(recv(ask, &b, 1, 0)));
-	fflush(stdout);
-}
-
-static int say(const char *who, int fd, const char *text)
-{
-	char b[32] = "";
-	long n = send(fd, text, strlen(text), MSG_NOSIGNAL);
-
-	printf("%s: sent %s", who, result_text(n));
-	n = recv(fd, b, strlen(text), MSG_WAITALL);
-	printf(", received %s '%s'\n", result_text(n), b);
-	fflush(stdout);
-	return n == (long)strlen(text) ? 0 : 1;
-}
-
-/* ------------------------------------------------------------ messages */
-
-#define FDS 8
-
-static void message(struct msghdr *m, struct iovec *iov, char *byte, char *control, const int *fd, int n)
-{
-	struct cmsghdr *c = (struct cmsghdr *)(void *)control;
-
-	*iov = (struct iovec){byte, 1};
-	*m = (struct msghdr){.msg_iov = iov, .msg_iovlen = 1};
-	if (!n)
-		return;
-	m->msg_control = control;
-	m->msg_controllen = CMSG_SPACE((size_t)n * sizeof(int));
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN((size_t)n * sizeof(int));
-	memcpy(CMSG_DATA(c), fd, (size_t)n * sizeof(int));
-}
-
-static long give(int to, char byte, const int *fd, int n)
-{
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(FDS * sizeof(int))];
-	struct msghdr m;
-	struct iovec iov;
-
-	message(&m, &iov, &byte, control, fd, n);
-	return sendmsg(to, &m, MSG_NOSIGNAL);
-}
-
-/* How many numbers came; those that did not are -1. */
-static int take(int from, char *byte, int *fd, int room, int flags, int *got_flags)
-{
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(FDS * sizeof(int))];
-	struct iovec iov = {byte, 1};
-	struct msghdr m = {.msg_iov = &iov,
-			   .msg_iovlen = 1,
-			   .msg_control = control,
-			   .msg_controllen = CMSG_LEN((size_t)room * sizeof(int))};
-	struct cmsghdr *c;
-	int n = 0;
-
-	for (int i = 0; i < FDS; i++)
-		fd[i] = -1;
-	if (recvmsg(from, &m, flags) != 1)
-		return -1;
-	c = CMSG_FIRSTHDR(&m);
-	if (c && c->cmsg_type == SCM_RIGHTS) {
-		n = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-		memcpy(fd, CMSG_DATA(c), (size_t)n * sizeof(int));
-	}
-	if (got_flags)
-		*got_flags = m.msg_flags;
-	return n;
 }
 
 /* ------------------------------------------------------------ the other program */
@@ -206,7 +118,7 @@ static int order(int to, char what, const int *fd, int n)
 
 static void given_away(int to)
 {
-	int ask, c = called("e", &ask);
+	int ask, c = called_alone("e", &ask);
 
 	fflush(stdout);
 	long r = give(to, 's', &c, 1);
@@ -222,7 +134,7 @@ static void given_away(int to)
 
 static void shared(int to)
 {
-	int ask, c = called("e", &ask);
+	int ask, c = called_alone("e", &ask);
 
 	order(to, 's', &c, 1);
 	say("this", c, "has it still");
@@ -238,7 +150,7 @@ static void shared(int to)
 
 static void there_and_back(int to)
 {
-	int ask, c = called("e", &ask), fd[FDS];
+	int ask, c = called_alone("e", &ask), fd[FDS];
 	char b;
 
 	fflush(stdout);
@@ -257,7 +169,7 @@ static void there_and_back(int to)
 /* Messages that wait in a pair of ours. */
 static void in_flight(const char *what, int how)
 {
-	int ask, c = called("e", &ask), pair[2], fd[FDS];
+	int ask, c = called_alone("e", &ask), pair[2], fd[FDS];
 	char b;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
@@ -291,7 +203,7 @@ static void in_flight(const char *what, int how)
 
 static void cut_off(void)
 {
-	int ask[2], c[2] = {called("e", &ask[0]), called("e", &ask[1])}, pair[2], fd[FDS], flags;
+	int ask[2], c[2] = {called_alone("e", &ask[0]), called_alone("e", &ask[1])}, pair[2], fd[FDS], flags;
 	char b;
 
 	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair))
@@ -314,7 +226,7 @@ static void cut_off(void)
 /* To oneself: another number of the same. */
 static void to_oneself(void)
 {
-	int ask, c = called("e", &ask), pair[2], fd[FDS];
+	int ask, c = called_alone("e", &ask), pair[2], fd[FDS];
 	char b;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
@@ -336,7 +248,7 @@ static void to_oneself(void)
 
 static void refused(void)
 {
-	int ask, c = called("e", &ask), fd[2] = {c, -1}, pair[2], udp = socket(AF_INET, SOCK_DGRAM, 0);
+	int ask, c = called_alone("e", &ask), fd[2] = {c, -1}, pair[2], udp = socket(AF_INET, SOCK_DGRAM, 0);
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(9)};
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
@@ -365,7 +277,7 @@ static void many(int to)
 	int pair[2];
 
 	for (int i = 0; i < 3; i++)
-		c[i] = called("e", &ask[i]);
+		c[i] = called_alone("e", &ask[i]);
 	if (pipe(pipes) || socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair))
 		exit(1);
 	memcpy(fd, (int[]){c[0], c[1], c[2], c[0]}, 4 * sizeof(int));
@@ -405,7 +317,7 @@ static void many(int to)
 
 static void receiver_dies(void)
 {
-	int ask, c = called("e", &ask), to, status;
+	int ask, c = called_alone("e", &ask), to, status;
 	pid_t p = other_start(&to);
 
 	fflush(stdout);
@@ -430,7 +342,7 @@ static void sender_dies(void)
 	fflush(stdout);
 	p = fork();
 	if (!p) {
-		c = called("w12345 e", &ask);
+		c = called_alone("w12345 e", &ask);
 		fd[0] = c;
 		fd[1] = ask;
 		give(pair[0], 'x', fd, 2);
@@ -530,11 +442,8 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (argc > 2)
 		return other(atoi(argv[2]));
-	if (readlink("/proc/self/exe", self, sizeof self - 1) < 0)
-		return 1;
+	shared_begin();
 	p = other_start(&to);
-	listener = listen_any(&port);
-	fcntl(listener, F_SETFD, FD_CLOEXEC);
 	given_away(to);
 	shared(to);
 	there_and_back(to);
@@ -557,8 +466,4 @@ int main(int argc, char **argv)
 }
 
 /* The leak checker cannot stop threads that a forked child does not have. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-	return "detect_leaks=0";
-}
+#include "noleaks.h"

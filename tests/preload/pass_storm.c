@@ -5,57 +5,27 @@
  */
 #include <spawn.h>
 #include <stdatomic.h>
-#include <sys/wait.h>
 
-#include "peer.h"
+#include "shared.h"
 
 #define THREADS 4
 #define ROUNDS	24
 
 extern char **environ;
-static char self[256];
 static int good[THREADS], ends[THREADS];
-
-static long give(int to, int fd)
-{
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
-	struct iovec iov = {(char *)(uintptr_t) "x", 1};
-	struct msghdr m = {
-	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
-	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(c), &fd, sizeof fd);
-	return sendmsg(to, &m, MSG_NOSIGNAL);
-}
-
-static int take(int from)
-{
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-	char b;
-	struct iovec iov = {&b, 1};
-	struct msghdr m = {
-	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
-	int fd = -1;
-
-	if (recvmsg(from, &m, MSG_CMSG_CLOEXEC) == 1 && CMSG_FIRSTHDR(&m))
-		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof fd);
-	return fd;
-}
 
 /* The other program: one exchange on each connection that comes. */
 static int other(int from)
 {
-	int fd;
+	int fd[FDS];
+	char what;
 
-	while ((fd = take(from)) >= 0) {
+	while (take(from, &what, fd, 1, MSG_CMSG_CLOEXEC, NULL) == 1) {
 		char b[8] = "";
-		int ok = send(fd, "storm", 5, MSG_NOSIGNAL) == 5 && recv(fd, b, 5, MSG_WAITALL) == 5 &&
+		int ok = send(fd[0], "storm", 5, MSG_NOSIGNAL) == 5 && recv(fd[0], b, 5, MSG_WAITALL) == 5 &&
 			 !strcmp(b, "storm");
 
-		close(fd);
+		close(fd[0]);
 		if (send(from, ok ? "y" : "n", 1, MSG_NOSIGNAL) != 1)
 			return 1;
 	}
@@ -104,14 +74,15 @@ static void *passes(void *arg)
 
 		fcntl(ask, F_SETFD, FD_CLOEXEC);
 		if (k % 4 == 3) { /* thrown away */
-			if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) || give(pair[0], c) != 1)
+			if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) ||
+			    give(pair[0], 'x', &c, 1) != 1)
 				exit(1);
 			close(c);
 			close(pair[k % 8 == 3]);
 			close(pair[k % 8 != 3]);
 			good[i]++;
 		} else {
-			if (give(to, c) != 1)
+			if (give(to, 'x', &c, 1) != 1)
 				exit(1);
 			close(c);
 			if (recv(to, &b, 1, 0) == 1 && b == 'y')
@@ -172,8 +143,4 @@ int main(int argc, char **argv)
 }
 
 /* The leak checker cannot stop threads that a forked child does not have. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-	return "detect_leaks=0";
-}
+#include "noleaks.h"

@@ -187,11 +187,7 @@ static void forks(void)
 }
 
 /* The leak checker looks for its parent's threads in a child that was forked among threads. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-	return "detect_leaks=0";
-}
+#include "noleaks.h"
 
 int main(void)
 {

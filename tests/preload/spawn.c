@@ -7,61 +7,12 @@
  */
 #include <pty.h>
 #include <spawn.h>
-#include <stdbool.h>
-#include <sys/wait.h>
 
-#include "peer.h"
+#include "shared.h"
 
 #pragma GCC diagnostic ignored "-Wmismatched-dealloc" /* fclose() of popen()'s is glibc's pclose() */
 
 extern char **environ;
-static int listener, port;
-static char self[256];
-
-/* A connection that the peer made to us, and the asking one: it ends when the peer saw the end of the first.
- */
-static int called(const char *script, int *ask)
-{
-	*ask = peer_call_back(port, script);
-	fcntl(*ask, F_SETFD, FD_CLOEXEC);
-	return accept(listener, NULL, NULL);
-}
-
-/* The peer's end: 0 (FIN), a reset, or nothing within a while. */
-static void peer_sees(const char *what, int ask, int ms)
-{
-	struct pollfd p = {.fd = ask, .events = POLLIN};
-	char b;
-
-	if (poll(&p, 1, ms) == 0)
-		printf("%s: the peer sees nothing\n", what);
-	else
-		printf("%s: the peer sees the end: %s\n", what, result_text(recv(ask, &b, 1, 0)));
-	fflush(stdout);
-}
-
-static void ended(const char *what, pid_t p)
-{
-	int status = 0;
-
-	while (waitpid(p, &status, 0) < 0 && errno == EINTR)
-		;
-	printf("%s: child %s %d\n", what, WIFSIGNALED(status) ? "killed by" : "status",
-	       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-	fflush(stdout);
-}
-
-static int say(const char *who, int fd, const char *text)
-{
-	char b[32] = "";
-	long n = send(fd, text, strlen(text), 0);
-
-	printf("%s: sent %s", who, result_text(n));
-	n = recv(fd, b, strlen(text), MSG_WAITALL);
-	printf(", received %s '%s'\n", result_text(n), b);
-	fflush(stdout);
-	return n == (long)strlen(text) ? 0 : 1;
-}
 
 /* ------------------------------------------------------------ what the child does */
 
@@ -465,11 +416,8 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (argc > 1)
 		return child(argv);
-	if (readlink("/proc/self/exe", self, sizeof self - 1) < 0)
-		return 1;
 	signal(SIGPIPE, SIG_IGN);
-	listener = listen_any(&port);
-	fcntl(listener, F_SETFD, FD_CLOEXEC);
+	shared_begin();
 	parent_closes_at_once();
 	child_lives_on();
 	for (int i = 0; i < 2; i++) { /* a static one cannot put right what the parent guessed wrong */
