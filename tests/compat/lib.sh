@@ -120,6 +120,7 @@ case_run() {
 	UTCP_TEST_PLAYGROUND=1 playground_enter "$@"
 	rmdir "$WORK"
 	mount -t tmpfs -o mode=755 tmpfs /run || die "no tmpfs" # also for the servers' pid files and lock directories
+	mount -t tmpfs -o mode=1777 tmpfs /dev/shm || die "no tmpfs" # databases leave something there
 	WORK=/run/case
 	mkdir -m 755 "$WORK"
 	unset LD_LIBRARY_PATH PYTHONPATH

@@ -2,7 +2,8 @@
 #
 # playground_enter starts the script afresh in network and PID namespaces of its own. When it ends, however it
 # ends, the kernel ends every process in there and takes the devices away: nothing has a name on this machine
-# that two runs could fight over. Without root a user namespace gives the same rights inside.
+# that two runs could fight over; somebody outside removes its directory ($WORK) also when it was killed. Without root
+# a user namespace gives the same rights inside.
 # shellcheck shell=bash disable=SC2034 # variables are for the scripts that source it
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -25,13 +26,22 @@ playground_enter() {
 			die "no permission to make a network namespace; run as root or allow user namespaces"
 		[ -c /dev/net/tun ] || modprobe tun 2>/dev/null
 		[ -c /dev/net/tun ] || die "/dev/net/tun is missing; load it with modprobe tun"
-		UTCP_TEST_PLAYGROUND=1 exec unshare "${user[@]}" -n -p -f --kill-child -- bash "$0" "$@"
+		UTCP_TEST_PLAYGROUND=$(mktemp -d /tmp/utcp.XXXXXX) || die "/tmp cannot be written; free some space"
+		export UTCP_TEST_PLAYGROUND
+		# Short of a mount of its own, which not every container allows.
+		(
+			trap '' INT TERM HUP
+			tail --pid=$$ -f /dev/null
+			rm -rf "$UTCP_TEST_PLAYGROUND" "/dev/shm/${UTCP_TEST_PLAYGROUND##*/}"
+		) </dev/null >/dev/null 2>&1 &
+		exec unshare "${user[@]}" -n -p -f --kill-child -- bash "$0" "$@"
 	fi
 	unset UTCP_STACK UTCP_INHERIT UTCP_DEV UTCP_ADDR UTCP_GW UTCP_MAC UTCP_MTU UTCP_PCAP UTCP_PCAP_FILTER UTCP_PCAP_SNAPLEN UTCP_CC \
 		UTCP_RULES UTCP_REQUIRE UTCP_LOG UTCP_EXIT_DRAIN UTCP_SPIN_US UTCP_STATS UTCP_TEST_PAUSE LD_PRELOAD
 	unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY no_proxy NO_PROXY
 	export UTCP_CONF=/dev/null LC_ALL=C
-	WORK=$(mktemp -d /tmp/utcp.XXXXXX) || die "/tmp cannot be written; free some space"
+	WORK=$UTCP_TEST_PLAYGROUND
+	[ -d "$WORK" ] || WORK=$(mktemp -d /tmp/utcp.XXXXXX) || die "/tmp cannot be written; free some space"
 	chmod 755 "$WORK" # servers give up root and still read from here
 	trap 'exit 130' INT
 	trap 'exit 143' TERM HUP

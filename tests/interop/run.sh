@@ -127,7 +127,8 @@ for i in {1..50}; do ln "$WORK/www/two" "$WORK/www/two.$i"; done
 # A capture on a disk that is busy would make the silences that it is to show.
 MEMORY=$WORK
 if [ -w /dev/shm ]; then
-	MEMORY=$(mktemp -d /dev/shm/utcp.XXXXXX)
+	MEMORY=/dev/shm/${WORK##*/} # which the playground takes away as it does $WORK
+	mkdir "$MEMORY" || die "$MEMORY cannot be made"
 	trap 'rm -rf "$MEMORY"; playground_leave' EXIT
 fi
 

@@ -14,10 +14,21 @@ shift
 here=$(cd "$(dirname "$0")" && pwd)
 tmp=$(mktemp -d)
 pids=
+started() { # the program that was put into the background
+	pids="$pids $!"
+	echo "$!" >>"$tmp/pids"
+}
 cleanup() {
-	for p in $pids; do kill "$p" 2>/dev/null; done
+	while read -r p; do kill "$p" 2>/dev/null; done <"$tmp/pids"
 	rm -rf "$tmp"
 }
+# Somebody looks after it who is not killed with this.
+(
+	trap '' INT TERM HUP
+	tail --pid=$$ -f /dev/null
+	[ ! -d "$tmp" ] || cleanup
+) </dev/null >/dev/null 2>&1 &
+touch "$tmp/pids"
 trap cleanup EXIT
 trap 'exit 1' INT TERM
 
@@ -33,9 +44,9 @@ compile() {
 }
 compile both_peer || exit 1
 "$tmp/both_peer" 127.0.0.1 127.0.0.1 "$tmp/k.ctl" >"$tmp/peer.log" 2>&1 &
-pids="$pids $!"
+started
 "$tmp/both_peer" 10.77.0.1 10.77.0.2 "$tmp/s.ctl" >"$tmp/peer.log" 2>&1 &
-pids="$pids $!"
+started
 compile peer || exit 1
 ${CC:-gcc} -static -O1 -o "$tmp/still" "$here/still.c" && export TEST_STILL="$tmp/still" || exit 1
 legs=${LEGS:-stack loopback}
@@ -56,12 +67,12 @@ inside() {
 # Over loopback the others find their peers in processes beside them, on the same stack.
 beside="UTCP_DEV=none UTCP_LOOPBACK=stack UTCP_REQUIRE=1"
 env $beside LD_PRELOAD="${UTCP_TEST_RUNTIME:+$UTCP_TEST_RUNTIME }$lib" "$tmp/both_peer" 127.0.0.1 127.0.0.1 "$tmp/b.ctl" >"$tmp/peer.log" 2>&1 &
-pids="$pids $!"
+started
 mkfifo "$tmp/alive" && exec 3<>"$tmp/alive" # peer ends with its input
 env $beside LD_PRELOAD="${UTCP_TEST_RUNTIME:+$UTCP_TEST_RUNTIME }$lib" "$tmp/peer" 7002 <"$tmp/alive" >"$tmp/peer.out2" &
-pids="$pids $!"
+started
 "$tmp/peer" 7000 <"$tmp/alive" >"$tmp/peer.out" &
-pids="$pids $!"
+started
 while [ ! -s "$tmp/peer.out" ] || [ ! -s "$tmp/peer.out2" ] || [ ! -S "$tmp/k.ctl" ] || [ ! -S "$tmp/s.ctl" ] || [ ! -S "$tmp/b.ctl" ]; do
 	sleep 0.05
 	for p in $pids; do
