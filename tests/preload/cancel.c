@@ -65,7 +65,7 @@ int main(void)
 			msleep(i == 6 ? 300 : 30);
 			pthread_cancel(t);
 			clock_gettime(CLOCK_REALTIME, &ts);
-			ts.tv_sec += 2;
+			ts.tv_sec += 20;
 			int err = pthread_timedjoin_np(t, &r, &ts);
 			printf("%s: %s\n", name[i],
 			       err		       ? "hangs"

@@ -13,7 +13,8 @@ static void flood(int max)
 		ep_add(ep, socks[i], EPOLLIN, (uint64_t)i);
 		ep_add(ep, pipes[i][0], EPOLLIN, (uint64_t)(10 + i));
 	}
-	msleep(200);
+	for (int i = 0; i < 4; i++)
+		await_data(socks[i]);
 	for (int k = 0; k < 400; k++) {
 		int n = epoll_wait(ep, e, max, 1000);
 		for (int i = 0; i < n; i++)

@@ -17,13 +17,23 @@ static void call_loopback(void)
 		perror("call_loopback");
 }
 
+/* The answer comes after the call: then that is in the queue. */
+static void call_peer(void)
+{
+	char script[32], b;
+
+	snprintf(script, sizeof script, "C%d s", port);
+	back = peer_connect(script);
+	if (recv(back, &b, 1, 0) != 1)
+		puts("the peer does not call");
+}
+
 static void call(int loopback)
 {
 	if (loopback)
 		call_loopback();
 	else
-		back = peer_call_back(port, "s");
-	msleep(100);
+		call_peer();
 }
 
 static void take(void)

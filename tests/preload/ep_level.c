@@ -33,12 +33,13 @@ static void errors(int ep, int fd)
 
 int main(void)
 {
-	int ep = epoll_create1(0), fd = peer_connect("d300 wabcdef d300 wghi d300 f s");
+	int ep = epoll_create1(0), fd = peer_connect("r1 d50 wabcdef r1 d50 wghi r1 d50 f s");
 	char buf[16];
 
 	printf("add: %s\n", result_text(ep_add(ep, fd, EPOLLIN, 7)));
 	ep_show("nothing yet", ep, 8, 0);
 	ep_show("short time-out", ep, 8, 20);
+	send(fd, "1", 1, 0);
 	ep_show("data", ep, 8, 5000);
 	ep_show("still", ep, 8, 0);
 	printf("read: %s\n", result_text(read(fd, buf, 3)));
@@ -50,11 +51,13 @@ int main(void)
 	printf("mod: %s\n", result_text(ep_mod(ep, fd, EPOLLIN | EPOLLRDNORM | EPOLLOUT | EPOLLWRNORM, 9)));
 	ep_show("norms", ep, 8, 0);
 	printf("mod: %s\n", result_text(ep_mod(ep, fd, EPOLLIN, 10)));
+	send(fd, "2", 1, 0);
 	ep_show("more data", ep, 8, 5000);
 	printf("mod to nothing: %s\n", result_text(ep_mod(ep, fd, 0, 10)));
 	ep_show("masked", ep, 8, 0);
 	printf("mod: %s\n", result_text(ep_mod(ep, fd, EPOLLIN, 10)));
 	printf("read: %s\n", result_text(read(fd, buf, 16)));
+	send(fd, "3", 1, 0);
 	ep_show("end of stream", ep, 8, 5000);
 	printf("read: %s\n", result_text(read(fd, buf, 16)));
 	ep_show("for ever", ep, 8, 0);

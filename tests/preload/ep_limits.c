@@ -169,7 +169,7 @@ int main(void)
 	int ep = epoll_create1(0), fd = peer_connect("wabc s");
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	msleep(50);
+	await_data(fd);
 	puts("a set with stack members");
 	ep_add(ep, fd, EPOLLIN, 1);
 	arguments(ep, fd);

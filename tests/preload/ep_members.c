@@ -11,7 +11,6 @@ static void duplicates(void)
 	printf("dup is another member: %s\n", result_text(ep_add(ep, fd, EPOLLIN, 1)));
 	printf("dup is another member: %s\n", result_text(ep_add(ep, two, EPOLLIN, 2)));
 	ep_show("both", ep, 8, 5000);
-	msleep(20);
 	ep_show("both", ep, 8, 0);
 	close(fd);
 	ep_show("closed number lives on", ep, 8, 0);
@@ -46,7 +45,7 @@ static void before_connect(uint32_t flags, const char *what)
 		ep_mod(ep, fd, EPOLLOUT | flags, 13);
 	ep_show("connected", ep, 8, 5000);
 	peer_script(two, "wabc s");
-	msleep(100);
+	await_data(two);
 	ep_show("data", ep, 8, flags & EPOLLONESHOT ? 20 : 5000);
 	printf("read: %s\n", result_text(read(two, buf, 8)));
 	printf("del: %s\n", result_text(epoll_ctl(ep, EPOLL_CTL_DEL, fd, NULL)));

@@ -3,11 +3,12 @@
 
 int main(void)
 {
-	int ep = epoll_create1(0), fd = peer_connect("d100 wabc d200 wdef r1 d100 x");
+	int ep = epoll_create1(0), fd = peer_connect("d100 wabc r1 wdef r1 d100 x");
 	char buf[64];
 
 	ep_add(ep, fd, EPOLLIN | EPOLLONESHOT, 1);
 	ep_show("first", ep, 8, 5000);
+	send(fd, "0", 1, 0);
 	ep_show("disarmed", ep, 8, 400);
 	printf("read: %s\n", result_text(read(fd, buf, 3)));
 	ep_show("still", ep, 8, 0);

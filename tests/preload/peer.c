@@ -9,6 +9,7 @@
  *     rN  read N bytes         e      echo until the end  s   swallow until the end
  *     f   FIN                  x      reset               cPORT  connect to the client's
  *     o   run off CPU 0                                          PORT, the rest runs there
+ *     CPORT  the same, and say "C" to the client when it is done
  */
 #include <netinet/in.h>
 #include <poll.h>
@@ -135,8 +136,11 @@ static int run(int fd, char *script)
 			break;
 		case 'x':
 			return reset(fd);
+		case 'C':
 		case 'c': {
 			int back = call_back(fd, (int)n);
+			if (word[0] == 'C' && back >= 0)
+				write_all(fd, word, 1);
 			if (back >= 0 && rest && rest[0])
 				back = run(back, rest);
 			if (back >= 0)

@@ -107,6 +107,15 @@ __attribute__((unused)) static int peer_call_back(int port, const char *script)
 	return peer_connect(s);
 }
 
+/* Until there is something to read. */
+__attribute__((unused)) static void await_data(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	if (poll(&p, 1, 20000) != 1)
+		puts("nothing came");
+}
+
 __attribute__((unused)) static const char *bits(uint32_t e)
 {
 	static __thread char b[8][80];

@@ -368,23 +368,28 @@ static void vforked_with_many(void)
 
 static void daemonised(void)
 {
-	int ask, c = called("e", &ask);
+	int ask, c = called("e", &ask), go[2];
+	char b;
 	pid_t p;
 
-	fflush(stdout);
-	p = fork();
+	if (pipe2(go, O_CLOEXEC))
+		exit(1);
+	p = begin();
 	if (!p) {
 		int out = dup(1);
 
-		if (daemon(0, 0))
+		if (daemon(0, 0) || read(go[0], &b, 1) != 1)
 			_exit(1);
-		msleep(50);
 		dup2(out, 1);
 		say("daemon", c, "from afar");
 		_exit(0);
 	}
 	close(c);
 	ended("daemonised", p);
+	if (write(go[1], "x", 1) != 1)
+		exit(1);
+	close(go[0]);
+	close(go[1]);
 	peer_sees("daemon", ask, 5000);
 	close(ask);
 }
