@@ -141,6 +141,7 @@ static void copy_options(struct tcb *to, const struct tcb *from)
 void tcb_inherit(struct tcb *child, const struct tcb *listener)
 {
 	copy_options(child, listener);
+	child->defer_accept_s = 0; /* it waits for nobody any more */
 }
 
 void tcb_reset_for_reuse(struct stack_cx *cx, struct tcb *t)
@@ -164,6 +165,7 @@ void tcb_reset_for_reuse(struct stack_cx *cx, struct tcb *t)
 	t->accepted = true;
 	tcb_defaults(cx, t);
 	copy_options(t, &old);
+	t->rcv_window_clamp = 0; /* as tcp_disconnect(): the next connection finds its own */
 	rtt_init(cx, t);
 	record_barrier();
 	t->node.kind = POOL_TCB;

@@ -43,21 +43,27 @@ static void wake_writer(struct stack_cx *cx, struct tcb *t)
 	}
 }
 
+/* What may be asked for; as in Linux, where the comparison is unsigned. */
+static int allowed(int value)
+{
+	return value < 0 || value > BUF_MAX ? BUF_MAX : value;
+}
+
+static int forced(int value)
+{
+	return value < 0 ? 0 : MIN_OF(value, INT32_MAX / 2);
+}
+
 static void set_rcvbuf(struct tcb *t, int value)
 {
-	int v =
-	    value < 0 || value > BUF_MAX ? BUF_MAX : value; /* as Linux, where the comparison is unsigned */
-
 	t->rcvbuf_locked = true;
-	t->rcvbuf_limit = (uint32_t)MAX_OF(v * 2, RCVBUF_MIN);
+	t->rcvbuf_limit = (uint32_t)MAX_OF(value * 2, RCVBUF_MIN);
 }
 
 static void set_sndbuf(struct stack_cx *cx, struct tcb *t, int value)
 {
-	int v = value < 0 || value > BUF_MAX ? BUF_MAX : value;
-
 	t->sndbuf_locked = true;
-	t->sndbuf_limit = (uint32_t)MAX_OF(v * 2, SNDBUF_MIN);
+	t->sndbuf_limit = (uint32_t)MAX_OF(value * 2, SNDBUF_MIN);
 	wake_writer(cx, t);
 }
 
@@ -76,7 +82,7 @@ static void set_rcvlowat(struct stack_cx *cx, struct tcb *t, int value)
 
 static int set_window_clamp(struct tcb *t, int value)
 {
-	if (value < 0 || (!value && t->state != TCPS_CLOSED))
+	if (!value && t->state != TCPS_CLOSED)
 		return -EINVAL;
 	t->rcv_window_clamp = value ? (uint32_t)MAX_OF(value, RCVBUF_MIN / 2) : 0;
 	if (value && connected(t))
@@ -222,10 +228,16 @@ static int tcb_set_option(struct stack_cx *cx, struct tcb *t, enum sock_option o
 		t->linger_s = value < 0 ? -1 : value;
 		return 0;
 	case SOCK_OPT_RCVBUF:
-		set_rcvbuf(t, value);
+		set_rcvbuf(t, allowed(value));
 		return 0;
 	case SOCK_OPT_SNDBUF:
-		set_sndbuf(cx, t, value);
+		set_sndbuf(cx, t, allowed(value));
+		return 0;
+	case SOCK_OPT_RCVBUFFORCE:
+		set_rcvbuf(t, forced(value));
+		return 0;
+	case SOCK_OPT_SNDBUFFORCE:
+		set_sndbuf(cx, t, forced(value));
 		return 0;
 	case SOCK_OPT_RCVLOWAT:
 		set_rcvlowat(cx, t, value);

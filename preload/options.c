@@ -31,12 +31,23 @@
 
 /* ------------------------------------------------------------ before the decision */
 
+/* It adds something to the socket, and has no value to compare. */
+static bool is_attachment(const struct option *o)
+{
+	return o->answer == SET_ONLY || (o->name == SO_ATTACH_FILTER && o->level == SOL_SOCKET) ||
+	       (o->name == TCP_FASTOPEN_KEY && o->level == IPPROTO_TCP);
+}
+
 void option_touched(int fd, int level, int name)
 {
 	int row = option_row(level, name);
 
+	if (level == SOL_SOCKET && (name == SO_SNDBUFFORCE || name == SO_RCVBUFFORCE))
+		row = option_row(level, name == SO_SNDBUFFORCE ? SO_SNDBUF : SO_RCVBUF);
 	if (row >= 0 && row < CARRIED_ROWS)
 		fd_mark_option(fd, (uint32_t)row);
+	else if (row >= 0 && option_table[row].how == KERNEL && !is_attachment(&option_table[row]))
+		fd_mark_option(fd, OPTION_BIT_KERNEL);
 	else if (row < 0 ? !untouched_still(fd, level, name)
 			 : option_table[row].how == KERNEL || option_table[row].how == FIGURE)
 		fd_mark_option(fd, OPTION_BIT_UNKNOWN);
@@ -78,12 +89,6 @@ static bool gather_special(int fd, const struct option *o, int *value)
 	return !sys.getsockopt(fd, o->level, o->name, value, &len);
 }
 
-/* It adds something to the socket, and has no value to compare. */
-static bool is_attachment(const struct option *o)
-{
-	return o->answer == SET_ONLY || (o->name == SO_ATTACH_FILTER && o->level == SOL_SOCKET);
-}
-
 /* Did the application ask for something that only the kernel does? Setting the default is no request. */
 static bool kernel_only(int fd, const struct option *o)
 {
@@ -93,10 +98,8 @@ static bool kernel_only(int fd, const struct option *o)
 	} v = {.i = {0}};
 	socklen_t len = sizeof v;
 
-	if (o->name == SO_ATTACH_FILTER && o->level == SOL_SOCKET)
-		return true;
 	if (sys.getsockopt(fd, o->level, o->name, &v, &len))
-		return true;
+		return false; /* of the other family, or newer than this kernel */
 	if (!len)
 		return false; /* no interface, no options */
 	return len < sizeof(int) ? v.c[0] != 0 : v.i[0] != o->arg;
@@ -110,15 +113,17 @@ const char *options_gather(int fd, struct option_values *v)
 	v->set = 0;
 	if (touched & 1ull << OPTION_BIT_UNKNOWN)
 		return "that was set on the socket";
+	for (int i = CARRIED_ROWS; touched & 1ull << OPTION_BIT_KERNEL && i < option_rows; i++)
+		if (option_table[i].how == KERNEL && !is_attachment(&option_table[i]) &&
+		    kernel_only(fd, &option_table[i]))
+			return option_table[i].text;
 	for (int i = 0; i < CARRIED_ROWS; i++) {
 		const struct option *o = &option_table[i];
 		if (!(touched & 1ull << i))
 			continue;
 		switch (o->how) {
-		case KERNEL:
-			if (kernel_only(fd, o))
-				return o->text;
-			continue;
+		case KERNEL: /* an attachment */
+			return o->text;
 		case SPECIAL:
 			if (!gather_special(fd, o, &v->value[i]))
 				return o->text;
@@ -163,6 +168,14 @@ static void apply_special(struct stack_cx *cx, struct description *p, const stru
 	}
 }
 
+/* The kernel has looked whether there may be so much. */
+static enum sock_option judged(int option)
+{
+	return option == SOCK_OPT_SNDBUF   ? SOCK_OPT_SNDBUFFORCE
+	       : option == SOCK_OPT_RCVBUF ? SOCK_OPT_RCVBUFFORCE
+					   : (enum sock_option)option;
+}
+
 void options_apply(struct stack_cx *cx, struct description *p, const struct option_values *v)
 {
 	for (int i = 0; i < CARRIED_ROWS; i++) {
@@ -174,7 +187,7 @@ void options_apply(struct stack_cx *cx, struct description *p, const struct opti
 		else if (o->how == SPECIAL)
 			apply_special(cx, p, o, v->value[i]);
 		else if (o->how == CORE || o->how == CORE_BOOL)
-			sock_set_option(cx, p->sock, (enum sock_option)o->arg, v->value[i]);
+			sock_set_option(cx, p->sock, judged(o->arg), v->value[i]);
 	}
 }
 
@@ -484,12 +497,60 @@ static int set_special(struct description *p, const struct option *o, const void
 	}
 }
 
+static bool is_closed(struct description *p)
+{
+	struct endpoint peer;
+	struct stack_cx *cx;
+	bool closed;
+
+	lib_enter();
+	cx = netio_enter(the_stack);
+	closed = p->sock && !sock_connect_begun(cx, p->sock) && sock_names(cx, p->sock, NULL, &peer);
+	netio_leave(the_stack);
+	lib_leave();
+	return closed;
+}
+
+/* What has no effect on the stack, or is not built: the kernel judges the value, on a new socket. */
+static int set_judged(struct description *p, int row, const void *value, socklen_t len)
+{
+	const struct option *o = &option_table[row];
+	int v, r = untouched_try(p->v6, o->level, o->name, value, len, &v);
+
+	if (r > 0)
+		return -ENOBUFS;
+	if (r)
+		return r;
+	if (o->how == KERNEL && o->level == IPPROTO_TCP && o->name == TCP_FASTOPEN_CONNECT && !is_closed(p))
+		return -EINVAL; /* a connection has begun */
+	if (o->how == KERNEL)
+		return v == o->arg ? 0 : -ENOPROTOOPT; /* setting the default is no request */
+	lib_enter();
+	netio_enter(the_stack);
+	hint_keep(p, row, v);
+	netio_leave(the_stack);
+	lib_leave();
+	return 0;
+}
+
+/* A buffer's size: how much there may be is the machine's to say (net.core.wmem_max, rmem_max). */
+static int set_size(struct description *p, const struct option *o, int v)
+{
+	int now;
+
+	if (untouched_try(false, o->level, o->name, &v, sizeof v, &now))
+		return set_core(p, (enum sock_option)o->arg, v);
+	return set_core(p, judged(o->arg), now / 2);
+}
+
 /* The int that an option's caller gave, by the rules of its level. */
 static int read_int(const struct option *o, const void *value, socklen_t len, int *v)
 {
 	*v = 0;
 	if (o->level == IPPROTO_TCP && o->name == TCP_CONGESTION)
 		return value ? 0 : -EFAULT;
+	if (o->level == IPPROTO_IP && o->name == IP_TOS && !len)
+		return 0;
 	if (len >= sizeof *v || (o->level == IPPROTO_IP && len >= 1)) {
 		if ((uintptr_t)value < 4096)
 			return -EFAULT;
@@ -506,31 +567,28 @@ static int read_int(const struct option *o, const void *value, socklen_t len, in
 static int set_stack(struct description *p, int row, const void *value, socklen_t len)
 {
 	const struct option *o = &option_table[row];
-	int v, r = read_int(o, value, len, &v);
+	int v, r;
 
+	if ((o->how == HINT || o->how == KERNEL) && o->answer == AN_INT)
+		return set_judged(p, row, value, len);
+	r = read_int(o, value, len, &v);
 	if (r)
 		return r;
 	switch (o->how) {
 	case CORE:
+		if (o->arg == SOCK_OPT_SNDBUF || o->arg == SOCK_OPT_RCVBUF)
+			return set_size(p, o, v);
 		return set_core(p, (enum sock_option)o->arg, v);
 	case CORE_BOOL:
 		return set_core(p, (enum sock_option)o->arg,
 				o->name == TCP_QUICKACK && o->level == IPPROTO_TCP ? v : v != 0);
-	case HINT:
-		lib_enter();
-		netio_enter(the_stack);
-		hint_keep(p, row, v);
-		netio_leave(the_stack);
-		lib_leave();
-		return 0;
 	case KERNEL:
-		if (o->level == IPPROTO_TCP && o->name == TCP_FASTOPEN_CONNECT)
-			return -EINVAL; /* a connection has begun */
 		/* Setting the default is no request, but a filter or a key is none of a default. */
 		return v == o->arg && !is_attachment(o) ? 0 : -ENOPROTOOPT;
 	case SPECIAL:
 		return set_special(p, o, value, len, v);
 	case CONST:
+	case HINT:
 	case FIGURE:
 		break;
 	}
@@ -552,18 +610,18 @@ static int set_unknown(bool v6, int level, int name, const void *value, socklen_
 int socket_set_option(int fd, ref d, int level, int name, const void *value, socklen_t len)
 {
 	struct description *p = description_of(d);
-	int row = option_row(level, name), r;
+	int row = option_row(level, name), r, v;
 
-	if (level == IPPROTO_IPV6 && !p->v6)
-		return -ENOPROTOOPT;
 	if (len > INT32_MAX)
 		return -EINVAL;
+	if (level == IPPROTO_IPV6 && !p->v6)
+		return -ENOPROTOOPT;
 	if (level == SOL_SOCKET && (name == SO_SNDBUFFORCE || name == SO_RCVBUFFORCE)) {
 		/* the kernel knows who may, and checks the value */
 		if (sys.setsockopt(fd, level, name, value, len))
 			return -errno;
-		return set_stack(p, option_row(level, name == SO_SNDBUFFORCE ? SO_SNDBUF : SO_RCVBUF), value,
-				 len);
+		memcpy(&v, value, sizeof v);
+		return set_core(p, name == SO_SNDBUFFORCE ? SOCK_OPT_SNDBUFFORCE : SOCK_OPT_RCVBUFFORCE, v);
 	}
 	if (row < 0)
 		return set_unknown(p->v6, level, name, value, len);
@@ -573,7 +631,9 @@ int socket_set_option(int fd, ref d, int level, int name, const void *value, soc
 	 */
 	if (option_table[row].how == KERNEL || option_table[row].how == FIGURE) {
 		r = set_stack(p, row, value, len);
-		return r ? r : sys.setsockopt(fd, level, name, value, len) ? -errno : 0;
+		if (r == -ENOPROTOOPT || (r && option_table[row].answer != AN_INT))
+			return r;
+		return sys.setsockopt(fd, level, name, value, len) ? -errno : 0;
 	}
 	if (sys.setsockopt(fd, level, name, value, len))
 		return -errno;

@@ -16,8 +16,9 @@ struct option {
 };
 
 /* The first CARRIED_ROWS are what can be set before the decision. */
-#define CARRIED_ROWS 62
+#define CARRIED_ROWS 46
 extern const struct option option_table[];
+extern const int option_rows;
 /* The row of an option, -1: it has none. */
 int option_row(int level, int name);
 /* A hint's slot in the description: its number among the table's hints. */

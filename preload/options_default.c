@@ -84,21 +84,44 @@ static bool listed(int level, int name)
 	return false;
 }
 
-/* The answer of a new socket, whatever the option. */
-int untouched_ask(bool v6, int level, int name, void *value, socklen_t *len)
+static int untouched_socket(bool v6)
 {
-	int saved_errno = errno, fd, r;
+	int fd;
 
 	netio_births_begin();
 	fd = sys.socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	fd = fd < 0 ? -errno : netio_protect_fd(fd);
 	netio_births_end();
+	return fd;
+}
+
+/* The answer of a new socket, whatever the option. */
+int untouched_ask(bool v6, int level, int name, void *value, socklen_t *len)
+{
+	int saved_errno = errno, fd = untouched_socket(v6), r;
+
 	if (fd < 0) {
 		errno = saved_errno;
 		return fd;
 	}
 	r = sys.getsockopt(fd, level, name, value, len) ? -errno : 0;
 	netio_unprotect_close(fd);
+	errno = saved_errno;
+	return r;
+}
+
+int untouched_try(bool v6, int level, int name, const void *value, socklen_t len, int *now)
+{
+	int saved_errno = errno, fd = untouched_socket(v6), r = 1;
+	socklen_t size = sizeof *now;
+
+	*now = 0;
+	if (fd >= 0) {
+		r = sys.setsockopt(fd, level, name, value, len) ? -errno : 0;
+		if (!r && sys.getsockopt(fd, level, name, now, &size))
+			r = 1;
+		netio_unprotect_close(fd);
+	}
 	errno = saved_errno;
 	return r;
 }

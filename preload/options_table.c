@@ -32,7 +32,7 @@
 /* KERNEL options that getsockopt() does not answer with an int. */
 #define NO_INT(level, o, answer) ROW(level, o, KERNEL, 0, #o, answer)
 
-/* Rows 0..OPTION_ROWS_MAX-3 are bits of fd_options(): what can be set before the decision comes first. */
+/* Rows 0..CARRIED_ROWS-1 are bits of fd_options(): what can be set before the decision comes first. */
 const struct option option_table[] = {
     SO(KEEPALIVE, CORE_BOOL, SOCK_OPT_KEEPALIVE),
     SO(OOBINLINE, CORE_BOOL, SOCK_OPT_OOBINLINE),
@@ -52,17 +52,8 @@ const struct option option_table[] = {
     SO(NO_CHECK, HINT, 0),
     SO(DEBUG, HINT, 0),
     SO(INCOMING_CPU, HINT, -1),
-    SO(DONTROUTE, KERNEL, 0),
-    NO_INT(SOL_SOCKET, SO_BINDTODEVICE, NOTHING),
     NO_INT(SOL_SOCKET, SO_ATTACH_FILTER, NOTHING),
     NO_INT(SOL_SOCKET, SO_ATTACH_BPF, SET_ONLY),
-    SO(ZEROCOPY, KERNEL, 0),
-    SO(TIMESTAMP, KERNEL, 0),
-    SO(TIMESTAMPNS, KERNEL, 0),
-    NO_INT(SOL_SOCKET, SO_TIMESTAMPING, TWO_WORDS),
-    {SOL_SOCKET, SO_MAX_PACING_RATE, KERNEL, -1, "SO_MAX_PACING_RATE", TWO_WORDS},
-    NO_INT(SOL_SOCKET, SO_TXTIME, TWO_WORDS),
-    SO(PEEK_OFF, KERNEL, -1),
     TCP(NODELAY, CORE_BOOL, SOCK_OPT_NODELAY),
     TCP(MAXSEG, CORE, SOCK_OPT_MAXSEG),
     TCP(CORK, CORE_BOOL, SOCK_OPT_CORK),
@@ -78,33 +69,42 @@ const struct option option_table[] = {
     TCP(NOTSENT_LOWAT, CORE, SOCK_OPT_NOTSENT_LOWAT),
     TCP(CONGESTION, SPECIAL, 0),
     NO_INT(IPPROTO_TCP, TCP_MD5SIG, SET_ONLY),
+    TCP(INQ, SPECIAL, 0),
+    IPV4(TOS, CORE, SOCK_OPT_TOS),
+    IPV4(TTL, CORE, SOCK_OPT_TTL),
+    IPV4(MTU_DISCOVER, HINT, IP_PMTUDISC_WANT),
+    IPV6(V6ONLY, SPECIAL, 0),
+    IPV6(UNICAST_HOPS, HINT, 64),
+    IPV6(TCLASS, HINT, 0),
+    IPV6(MTU_DISCOVER, HINT, IPV6_PMTUDISC_WANT),
+    IPV6(AUTOFLOWLABEL, HINT, 1),
+    IPV4(FREEBIND, HINT, 0),
+    IPV4(BIND_ADDRESS_NO_PORT, HINT, 0),
+    /* From here on: nothing to carry over. What only the kernel does has one bit for all of them. */
+    [CARRIED_ROWS] = SO(DONTROUTE, KERNEL, 0),
+    NO_INT(SOL_SOCKET, SO_BINDTODEVICE, NOTHING),
+    SO(ZEROCOPY, KERNEL, 0),
+    SO(TIMESTAMP, KERNEL, 0),
+    SO(TIMESTAMPNS, KERNEL, 0),
+    NO_INT(SOL_SOCKET, SO_TIMESTAMPING, TWO_WORDS),
+    {SOL_SOCKET, SO_MAX_PACING_RATE, KERNEL, -1, "SO_MAX_PACING_RATE", TWO_WORDS},
+    NO_INT(SOL_SOCKET, SO_TXTIME, TWO_WORDS),
+    SO(PEEK_OFF, KERNEL, -1),
     TCP(REPAIR, KERNEL, 0),
     TCP(FASTOPEN, KERNEL, 0),
     TCP(FASTOPEN_CONNECT, KERNEL, 0),
     TCP(SAVE_SYN, KERNEL, 0),
     NO_INT(IPPROTO_TCP, TCP_ULP, NOTHING),
-    TCP(INQ, SPECIAL, 0),
     TCP(THIN_LINEAR_TIMEOUTS, KERNEL, 0),
     {IPPROTO_TCP, OPT_TCP_TX_DELAY, KERNEL, 0, "TCP_TX_DELAY", AN_INT},
-    IPV4(TOS, CORE, SOCK_OPT_TOS),
-    IPV4(TTL, CORE, SOCK_OPT_TTL),
-    IPV4(MTU_DISCOVER, HINT, IP_PMTUDISC_WANT),
     IPV4(RECVERR, KERNEL, 0),
     NO_INT(IPPROTO_IP, IP_OPTIONS, NOTHING),
     IPV4(MINTTL, KERNEL, 0),
-    IPV6(V6ONLY, SPECIAL, 0),
-    IPV6(UNICAST_HOPS, HINT, 64),
-    IPV6(TCLASS, HINT, 0),
     IPV6(RECVERR, KERNEL, 0),
-    /* From here on: nothing to carry over (get only, or an effect on bind() alone). */
-    [CARRIED_ROWS] = IPV4(FREEBIND, HINT, 0),
-    IPV4(BIND_ADDRESS_NO_PORT, HINT, 0),
     IPV4(MTU, SPECIAL, 0),
     {IPPROTO_IP, OPT_IP_PROTOCOL, FIGURE, 0, "IP_PROTOCOL", AN_INT},
     IPV6(ADDRFORM, CONST, AF_INET6),
     IPV6(MTU, SPECIAL, 0),
-    IPV6(MTU_DISCOVER, CONST, IPV6_PMTUDISC_WANT),
-    IPV6(AUTOFLOWLABEL, CONST, 1),
     SO(TYPE, CONST, SOCK_STREAM),
     SO(PROTOCOL, CONST, IPPROTO_TCP),
     SO(DOMAIN, SPECIAL, 0),
@@ -128,7 +128,8 @@ const struct option option_table[] = {
     {IPPROTO_TCP, OPT_TCP_RTO_MIN_US, FIGURE, 0, "TCP_RTO_MIN_US", AN_INT},
     {IPPROTO_TCP, OPT_TCP_DELACK_MAX_US, FIGURE, 0, "TCP_DELACK_MAX_US", AN_INT},
 };
-_Static_assert(CARRIED_ROWS <= OPTION_BIT_UNKNOWN, "the rows do not fit the bits of fd_options()");
+const int option_rows = ARRAY_LEN(option_table);
+_Static_assert(CARRIED_ROWS <= OPTION_BIT_KERNEL, "the rows do not fit the bits of fd_options()");
 _Static_assert(CARRIED_ROWS <= OPTION_ROWS_MAX, "the rows do not fit struct option_values");
 
 /* The two time-outs have a second number each, for 32-bit programs with 64-bit times: the same here. */

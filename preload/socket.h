@@ -29,6 +29,7 @@ struct ipaddr stack_address(void);
 /* Bits of fd_options() beside the rows of the table. */
 #define OPTION_BIT_BOUND   63u /* bind() succeeded */
 #define OPTION_BIT_UNKNOWN 62u /* an option that the table does not know was set */
+#define OPTION_BIT_KERNEL  61u /* one that only the kernel has was set, perhaps to its default */
 
 /* What the application set on a kernel socket, read back from it. */
 struct option_values {
@@ -74,6 +75,11 @@ int untouched_get(bool v6, int level, int name, void *value, socklen_t *len);
 int untouched_ask(bool v6, int level, int name, void *value, socklen_t *len);
 /* Is this value the default of such an option? */
 bool untouched_is(bool v6, int level, int name, const void *value, socklen_t len);
+/*
+ * What the kernel makes of a value: its error, or 0 and what getsockopt() then says. Asked of a new socket;
+ * 1: none is to be had.
+ */
+int untouched_try(bool v6, int level, int name, const void *value, socklen_t len, int *now);
 /* Has kernel socket fd the default still? */
 bool untouched_still(int fd, int level, int name);
 

@@ -258,6 +258,8 @@ enum sock_option {
 	SOCK_OPT_LINGER, /* -1 off, else seconds */
 	SOCK_OPT_RCVBUF, /* as SO_RCVBUF: the value set is doubled, as Linux does; get returns it */
 	SOCK_OPT_SNDBUF,
+	SOCK_OPT_RCVBUFFORCE, /* set only: the same without a limit */
+	SOCK_OPT_SNDBUFFORCE,
 	SOCK_OPT_RCVLOWAT,
 	SOCK_OPT_OOBINLINE,
 	SOCK_OPT_TOS,
