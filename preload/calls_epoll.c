@@ -130,27 +130,32 @@ OUT_OF_LINE int epoll_wait_known(int epfd, struct epoll_event *ev, int max, int 
 }
 
 /*
- * plain_wait() in short, for the loops of programs without a stack and with one thread, which nobody can
- * cancel: the clean-up handler costs more than the rest.
+ * plain_wait() in short, for the loops of programs without a stack. A thread that is cancelled here leaves
+ * its count behind, as one whose handler leaves by siglongjmp(): then a set is exposed for nobody, which
+ * costs a ring now and then. A clean-up handler would cost every call more than all the rest.
  */
 int epoll_wait(int epfd, struct epoll_event *ev, int max, int timeout)
 {
-	_Atomic uint32_t *plain = &epoll_plain_waiters[(unsigned int)epfd % EPOLL_BUCKETS];
+	_Atomic uint32_t *plain;
 	int n;
 
-	if (!__libc_single_threaded || !UNCONCERNED(epoll_wait))
+	if (!UNCONCERNED(epoll_wait))
 		return epoll_wait_known(epfd, ev, max, timeout);
+	if (!timeout) /* nobody sleeps */
+		return KNOWN(epoll_wait)(epfd, ev, max, timeout);
+	plain = &epoll_plain_waiters[(unsigned int)epfd % EPOLL_BUCKETS];
 	epoll_plain_count(plain, 1);
-	/* A handler may have made the stack since we looked, or makes it while we wait. */
-	n = UNCONCERNED(epoll_wait) ? KNOWN(epoll_wait)(epfd, ev, max, timeout) : EPOLL_PLAIN_AGAIN;
-	if (UNCONCERNED(epoll_wait)) {
+	/* A handler or a thread may have made the stack since we looked, or makes it while we wait. */
+	if (UNLIKELY(atomic_load(&fd_stack_seen))) {
+		epoll_plain_count(plain, -1);
+		return epoll_wait_known(epfd, ev, max, timeout);
+	}
+	n = KNOWN(epoll_wait)(epfd, ev, max, timeout);
+	if (LIKELY(!atomic_load_explicit(&fd_stack_seen, memory_order_relaxed))) {
 		epoll_plain_count(plain, -1);
 		return n;
 	}
-	if (n == EPOLL_PLAIN_AGAIN)
-		epoll_plain_count(plain, -1);
-	else
-		n = epoll_plain_end(epfd, ev, n);
+	n = epoll_plain_end(epfd, ev, n);
 	return n == EPOLL_PLAIN_AGAIN ? epoll_wait_known(epfd, ev, max, timeout) : n;
 }
 

@@ -103,15 +103,22 @@ static int plain(const struct plain *p)
 
 /* ------------------------------------------------------------ poll */
 
-OUT_OF_LINE int poll_known(struct pollfd *fds, nfds_t n, int timeout)
+OUT_OF_LINE int poll_concerned(struct pollfd *fds, nfds_t n, int timeout)
 {
 	const struct plain p = {call_poll, .fds = fds, .n = n, .timeout = timeout};
 	int saved_errno = errno, r = plain(&p);
 
-	if (LIKELY(r != NOT_PLAIN))
+	if (r != NOT_PLAIN)
 		return r;
 	nsec deadline = timeout < 0 ? NSEC_NEVER : netio_now() + (nsec)timeout * NS_PER_MS;
 	return (int)result(stack_poll(fds, n, deadline, NULL), saved_errno);
+}
+
+/* A program with epoll sets and without a stack: most calls look at other numbers. */
+OUT_OF_LINE int poll_known(struct pollfd *fds, nfds_t n, int timeout)
+{
+	return UNCONCERNED(poll) && !poll_has_set(fds, n) ? KNOWN(poll)(fds, n, timeout)
+							  : poll_concerned(fds, n, timeout);
 }
 
 int poll(struct pollfd *fds, nfds_t n, int timeout)
@@ -156,7 +163,7 @@ int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *ts, const s
 	return ppoll(fds, n, ts, mask);
 }
 
-OUT_OF_LINE int select_known(int nfds, fd_set *r, fd_set *w, fd_set *x, struct timeval *tv)
+OUT_OF_LINE int select_concerned(int nfds, fd_set *r, fd_set *w, fd_set *x, struct timeval *tv)
 {
 	const struct plain p = {call_select, .nfds = nfds, .r = r, .w = w, .x = x, .tv = tv};
 	int saved_errno = errno, ret;
@@ -177,6 +184,12 @@ OUT_OF_LINE int select_known(int nfds, fd_set *r, fd_set *w, fd_set *x, struct t
 		select_write_back(deadline, tv);
 	}
 	return (int)result(ret, saved_errno);
+}
+
+OUT_OF_LINE int select_known(int nfds, fd_set *r, fd_set *w, fd_set *x, struct timeval *tv)
+{
+	return UNCONCERNED(select) && !select_has_set(nfds, r, w, x) ? KNOWN(select)(nfds, r, w, x, tv)
+								     : select_concerned(nfds, r, w, x, tv);
 }
 
 int select(int nfds, fd_set *r, fd_set *w, fd_set *x, struct timeval *tv)

@@ -51,24 +51,28 @@ static bool byte_readable(uintptr_t at)
 	return process_vm_readv(getpid(), &to, 1, &from, 1, 0) >= 0 || errno != EFAULT;
 }
 
-bool memory_readable(const void *p, size_t len)
+static __attribute__((noinline)) bool now_readable(uintptr_t a, uintptr_t end)
 {
-	uintptr_t a = (uintptr_t)p, end = a + len;
 	int saved_errno = errno;
 	bool ok = true;
 
-	if (!len)
-		return true;
-	if (!p || end < a)
-		return false;
-	if (is_known(&readable, a, end))
-		return true;
 	for (uintptr_t at = a; ok && at < end; at = page_of(at) + PAGE_BYTES)
 		ok = byte_readable(at);
 	if (ok)
 		readable = (struct range){page_of(a), page_of(end - 1) + PAGE_BYTES};
 	errno = saved_errno;
 	return ok;
+}
+
+bool memory_readable(const void *p, size_t len)
+{
+	uintptr_t a = (uintptr_t)p, end = a + len;
+
+	if (!len)
+		return true;
+	if (!p || end < a)
+		return false;
+	return is_known(&readable, a, end) || now_readable(a, end);
 }
 
 /*

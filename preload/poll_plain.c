@@ -9,11 +9,13 @@
  * here counted first, then asked whether the set has members by now.
  *
  * A program without epoll sets pays one read; one with sets, a look at each
- * number that it polls. A handler that leaves by siglongjmp() leaves its count
- * behind: then a set is exposed for nobody, which costs a ring now and then.
+ * number that it polls (has_set: is there anything to note). A handler that
+ * leaves by siglongjmp() leaves its count behind: then a set is exposed for
+ * nobody, which costs a ring now and then.
  *
  * Place in the flow: calls_poll.c, poll.c -> here -> epoll_nest.c.
  */
+#include "preload/calls.h"
 #include "preload/epoll.h"
 
 void poll_sets_note(struct poll_sets *p, int fd)
@@ -28,6 +30,24 @@ void poll_sets_note(struct poll_sets *p, int fd)
 		p->more++;
 	}
 	p->count += p->count < POLL_SETS_MAX;
+}
+
+bool poll_has_set(const struct pollfd *fds, nfds_t n)
+{
+	if (!memory_readable(fds, n * sizeof *fds))
+		return false;
+	for (nfds_t i = 0; i < n; i++)
+		if (UNLIKELY(fd_kind(fds[i].fd) == FD_EPOLL))
+			return true;
+	return false;
+}
+
+bool select_has_set(int nfds, const fd_set *r, const fd_set *w, const fd_set *x)
+{
+	for (int fd = select_next(-1, nfds, r, w, x); fd < nfds; fd = select_next(fd, nfds, r, w, x))
+		if (UNLIKELY(fd_kind(fd) == FD_EPOLL))
+			return true;
+	return false;
 }
 
 bool poll_sets_find(struct poll_sets *p, const struct pollfd *fds, nfds_t n)

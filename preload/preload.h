@@ -279,6 +279,8 @@ struct poll_sets {
 	uint32_t count, more;
 	uint16_t bucket[POLL_SETS_MAX];
 };
+bool poll_has_set(const struct pollfd *fds, nfds_t n);
+bool select_has_set(int nfds, const fd_set *r, const fd_set *w, const fd_set *x);
 void poll_sets_note(struct poll_sets *p, int fd);
 bool poll_sets_find(struct poll_sets *p, const struct pollfd *fds, nfds_t n);
 bool select_sets_find(struct poll_sets *p, int nfds, const fd_set *r, const fd_set *w, const fd_set *x);
