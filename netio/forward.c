@@ -25,11 +25,13 @@
 #include "netio/pump.h"
 
 #define FORWARDS_MAX 256
-#define ANSWER_NS    50000000
+#define ANSWER_NS    5000000
+#define AGAIN_NS     (100 * NS_PER_MS) /* what could not be taken is looked at again */
 
 struct forward {
 	ref object, sock; /* of a listener; object REF_NONE: free */
 	bool ready;
+	nsec again; /* what waits could not be taken: when to try again; 0: nothing such */
 };
 
 static struct {
@@ -116,7 +118,7 @@ static void forward_note(ref object, void *arg)
 	if (free == FORWARDS_MAX || !watch_add(cx, pumps_evset(), o->sock, SOCK_IN | EPOLLET,
 					       FORWARD_DATA | free, FORWARD_DATA | free))
 		return;
-	forwards.f[free] = (struct forward){object, o->sock, true};
+	forwards.f[free] = (struct forward){.object = object, .sock = o->sock, .ready = true};
 	forwards.live++;
 }
 
@@ -151,7 +153,10 @@ void forward_event(uint64_t data)
 	forwards.f[(uint32_t)data % FORWARDS_MAX].ready = true;
 }
 
-/* Over loopback the answer is there at once, but for a full backlog. */
+/*
+ * Over loopback the answer is there at once, but for a full backlog: that
+ * connection goes on being made while it is pumped, as the kernel tries again.
+ */
 static int outcome(int fd)
 {
 	struct pollfd p = {.fd = fd, .events = POLLOUT};
@@ -197,7 +202,6 @@ static bool forward_one(struct forward *f)
 		if (!pump_accepted(n, f->sock, fd))
 			return true;
 		raw_close(fd);
-		return false;
 	}
 	if (fd == -ECONNREFUSED) {
 		/* The program has closed it: whoever waits there is reset. */
@@ -207,15 +211,33 @@ static bool forward_one(struct forward *f)
 		forward_end(cx, f);
 		procs_give_up(n, cx, object);
 		netio_leave(n);
+	} else {
+		f->again = netio_now() + AGAIN_NS; /* no descriptor, no memory: nobody tells when there is */
 	}
 	return false;
 }
 
+nsec forwards_next(void)
+{
+	nsec next = NSEC_NEVER;
+
+	for (uint32_t i = 0; forwards.live && i < FORWARDS_MAX; i++)
+		if (forwards.f[i].object && forwards.f[i].again)
+			next = MIN_OF(next, forwards.f[i].again);
+	return next;
+}
+
 void forwards_run(void)
 {
+	nsec now = forwards_next() < NSEC_NEVER ? netio_now() : 0;
+
 	for (uint32_t i = 0; forwards.live && i < FORWARDS_MAX; i++) {
 		struct forward *f = &forwards.f[i];
 
+		if (f->object && f->again && now >= f->again) {
+			f->again = 0;
+			f->ready = true;
+		}
 		while (f->object && f->ready)
 			f->ready = forward_one(f);
 	}

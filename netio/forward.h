@@ -15,5 +15,7 @@ void forwards_update(struct netio *n, int epfd);
 /* A connection waits in a listener, by the event's data. The lock is held; what is to do is done by run(). */
 void forward_event(uint64_t data);
 void forwards_run(void);
+/* When forwards_run() has something to try again; NSEC_NEVER. */
+nsec forwards_next(void);
 
 #endif

@@ -451,6 +451,7 @@ static void run(struct keeper *k)
 		bool drive = false;
 		long count;
 
+		until = MIN_OF(until, forwards_next());
 		if (k->missing)
 			until = MIN_OF(until, now + MISSING_NS);
 		ms = until < NSEC_NEVER ? (int)((until - MIN_OF(now, until)) / NS_PER_MS) + 1 : -1;

@@ -447,39 +447,14 @@ void passage_taken(struct netio *n, uint64_t cookie)
 	}
 }
 
-/* Is there a kernel TCP socket with this inode? A negative errno: nobody can tell. */
-static int listens(const char *table, uint64_t inode)
-{
-	char text[4096], wanted[32];
-	int fd = (int)RAW4(SYS_openat, AT_FDCWD, table, O_RDONLY | O_CLOEXEC, 0);
-	size_t have = 0, len = (size_t)snprintf(wanted, sizeof wanted, " %llu ", (unsigned long long)inode);
-	bool found = false;
-	long r;
-
-	if (fd < 0)
-		return fd;
-	while (!found && (r = raw_read(fd, text + have, sizeof text - 1 - have)) > 0) {
-		have += (size_t)r;
-		text[have] = 0;
-		found = memmem(text, have, wanted, len) != NULL;
-		/* the end of this piece may be the beginning of what we look for */
-		if (have > len) {
-			memmove(text, text + have - len, len);
-			have = len;
-		}
-	}
-	raw_close(fd);
-	return found;
-}
-
 static bool thrown_away(const struct passage *p, nsec now)
 {
 	int v4, v6;
 
 	if (p->inode == PASSES_SET) /* nobody can tell where an epoll set is */
 		return now >= p->begun + LOOK_BLIND;
-	v4 = listens("/proc/net/tcp", p->inode);
-	v6 = v4 == 1 ? 0 : listens("/proc/net/tcp6", p->inode);
+	v4 = inode_in_table("/proc/net/tcp", p->inode);
+	v6 = v4 == 1 ? 0 : inode_in_table("/proc/net/tcp6", p->inode);
 
 	if (v4 == 1 || v6 == 1)
 		return false;

@@ -37,6 +37,8 @@ void passage_claims_end(void);
 void passage_taken(struct netio *n, uint64_t cookie);
 /* Listeners that nobody has any more, tokens that a stranger has; when to look again. */
 nsec passages_look(struct netio *n);
+/* inode.c. Has a table like /proc/net/tcp a socket with this inode? A negative errno: nobody can tell. */
+int inode_in_table(const char *table, uint64_t inode);
 /* Before a keeper is made, by who makes it: what was on its way hung up with the one before. */
 void passages_forget(struct netio *n);
 
