@@ -200,6 +200,40 @@ int netio_vacate_fd(int fd)
 	return r < 0 ? r : 0;
 }
 
+/*
+ * connect() takes no number with the kernel, and must not fail with us when the
+ * application has used up all of its: one more of ours is kept for that moment.
+ */
+static int spare = -1;
+
+void netio_spare_fd(struct netio *n)
+{
+	int fd = spare < 0 ? (int)RAW3(SYS_fcntl, n->timer_fd, F_DUPFD_CLOEXEC, 0) : -1;
+
+	if (fd >= 0)
+		fds_keep(fd, &spare);
+}
+
+bool netio_spare_spend(void)
+{
+	bool had = spare >= 0;
+
+	fds_drop(&spare);
+	return had;
+}
+
+void netio_spare_return(struct netio *n, int fd)
+{
+	pthread_mutex_lock(&table_lock);
+	if (spare < 0 && fd < FDS_MAX && RAW3(SYS_dup3, n->timer_fd, fd, O_CLOEXEC) >= 0) {
+		spare = fd;
+		mark(fd, &spare);
+	} else {
+		raw_close(fd);
+	}
+	pthread_mutex_unlock(&table_lock);
+}
+
 void fds_attach(struct netio *n)
 {
 	pthread_mutex_lock(&table_lock);

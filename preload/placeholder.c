@@ -10,7 +10,8 @@
  *
  * Making one costs three system calls; those of closed connections go to a small
  * pool instead, unless a fork() may have given them to another process. While
- * nothing happens it keeps two.
+ * nothing happens it keeps two. connect() in a process that has no number left
+ * makes its own on netio's spare one, which is free again afterwards.
  *
  * Place in the flow: socket.c (connect: replace; accept: new), calls_fd.c
  * (close: recycle).
@@ -101,6 +102,7 @@ static void pool_shrink(void)
 
 void placeholder_begin(void)
 {
+	netio_spare_fd(the_stack);
 	netio_set_tidy(pool_shrink);
 }
 
@@ -119,25 +121,44 @@ void placeholder_flags(int from, int to)
 	}
 }
 
+static int placeholder_put(int own, int fd)
+{
+	int cloexec = sys.fcntl(fd, F_GETFD);
+
+	placeholder_flags(fd, own);
+	return sys.dup3(own, fd, cloexec & FD_CLOEXEC ? O_CLOEXEC : 0) < 0 ? -errno : 0;
+}
+
+/* No number is free. */
+static int replace_by_spare(int fd)
+{
+	int own, r;
+
+	pthread_mutex_lock(&pool.lock); /* there is one spare number */
+	netio_spare_fd(the_stack);
+	own = netio_spare_spend() ? placeholder_make(SOCK_CLOEXEC) : -EMFILE;
+	r = own < 0 ? own : placeholder_put(own, fd);
+	if (own >= 0)
+		netio_spare_return(the_stack, own);
+	pthread_mutex_unlock(&pool.lock);
+	return r;
+}
+
 int placeholder_replace(int fd)
 {
-	int cloexec = sys.fcntl(fd, F_GETFD), pooled = placeholder_pooled(), own = pooled, r;
+	int pooled = placeholder_pooled(), own = pooled, r;
 
 	netio_births_begin();
 	if (own < 0)
 		own = placeholder_make(SOCK_CLOEXEC);
-	if (own < 0) {
-		netio_births_end();
-		return own;
-	}
-	placeholder_flags(fd, own);
-	r = sys.dup3(own, fd, cloexec & FD_CLOEXEC ? O_CLOEXEC : 0);
-	if (r < 0)
-		r = -errno;
-	if (pooled < 0)
-		sys.syscall(SYS_close, own);
+	if (own == -EMFILE)
+		r = replace_by_spare(fd);
 	else
+		r = own < 0 ? own : placeholder_put(own, fd);
+	if (pooled >= 0)
 		netio_unprotect_close(own);
+	else if (own >= 0)
+		sys.syscall(SYS_close, own);
 	netio_births_end();
 	return r;
 }

@@ -95,19 +95,31 @@ static void many_numbers(void)
 /* Every number taken, then some given back: no call may fail for want of one of ours, then all works. */
 static void exhausted(void)
 {
-	int fd[64], n = 0, s;
+	struct sockaddr_in a = peer_address();
+	int fd[64], n = 0, s, late[2];
 	char b[8] = "";
 
 	limit(RLIMIT_NOFILE, 64);
 	s = peer_connect("e");
+	for (int i = 0; i < 2; i++)
+		late[i] = socket(AF_INET, SOCK_STREAM, 0);
 	while (n < 64 && (fd[n] = open("/dev/null", O_RDONLY)) >= 0)
 		n++;
 	printf("full: %s", strerrorname_np(errno));
 	send(s, "ping", 4, 0);
 	printf(", recv %s", result_text(recv(s, b, 4, MSG_WAITALL)));
-	printf(", socket %s\n", result_text(socket(AF_INET, SOCK_STREAM, 0)));
+	printf(", socket %s", result_text(socket(AF_INET, SOCK_STREAM, 0)));
+	for (int i = 0; i < 2; i++) {
+		printf(", connect %s", result_text(connect(late[i], (struct sockaddr *)&a, sizeof a)));
+		peer_script(late[i], "e");
+		send(late[i], "pong", 4, 0);
+		printf(", recv %s", result_text(recv(late[i], b, 4, MSG_WAITALL)));
+	}
+	printf("\n");
 	while (n > 0)
 		close(fd[--n]);
+	close(late[0]);
+	close(late[1]);
 	close(s);
 	work("afterwards");
 }
