@@ -1,5 +1,5 @@
 #!/bin/bash
-# deps.sh [lint] [valgrind] [cov] [compat] - install the Debian packages that `make demo`, `make check` and
+# deps.sh [lint] [valgrind] [cov] [compat] [suites] - install the Debian packages that `make demo`, `make check` and
 # `make bench` need; the named groups add what those targets want. Silent when everything is there.
 #
 # Packages must not start a service on this machine, neither now nor at the next boot: while apt-get
@@ -22,12 +22,13 @@ for group in "$@"; do
 	lint) packages+=(clang-format clang-tidy cppcheck shellcheck mandoc codespell binutils) ;;
 	valgrind) packages+=(valgrind libc6-dbg) ;;
 	cov) ;; # gcov comes with gcc
+	suites) packages+=(libpython3.11-testsuite openssl) ;;
 	compat)
 		mapfile -t more < <(sed 's/#.*//' "$(dirname "$(readlink -f "$0")")/../tests/compat/packages" | xargs -n1)
 		packages+=("${more[@]}")
 		;;
 	*)
-		echo "deps: unknown group '$group'; use lint, valgrind, cov or compat" >&2
+		echo "deps: unknown group '$group'; use lint, valgrind, cov, compat or suites" >&2
 		exit 2
 		;;
 	esac
