@@ -86,9 +86,18 @@ void stack_set_device(struct stack_cx *cx, uint16_t mtu, uint32_t device_caps)
 
 	c->mtu = mtu >= 68 ? mtu : 68; /* RFC 791: every link carries 68 octets */
 	c->device_caps = device_caps;
-	for (ref r = pool_next(cx, POOL_TCB, REF_NONE); r; r = pool_next(cx, POOL_TCB, r))
-		if (tcb_at(cx, r)->state >= TCPS_SYN_RECEIVED)
-			snd_mss_update(cx, tcb_at(cx, r));
+	for (ref r = pool_next(cx, POOL_TCB, REF_NONE); r; r = pool_next(cx, POOL_TCB, r)) {
+		struct tcb *t = tcb_at(cx, r);
+		uint16_t before = t->snd_mss;
+
+		if (t->state < TCPS_SYN_RECEIVED)
+			continue;
+		ref outer = dirty_begin(cx, r);
+		snd_mss_update(cx, t);
+		if (t->snd_mss < before) /* what is on its way did not fit */
+			recovery_on_icmp_mtu(cx, t);
+		dirty_end(cx, outer);
+	}
 }
 
 /* ------------------------------------------------------------------- layout */

@@ -82,6 +82,8 @@ struct ifinfo {
 };
 /* 0, -ENODEV, or another negative errno. */
 int ifinfo_get(const char *name, struct ifinfo *out);
+/* The MTU of a packet socket's interface, in whatever namespace we are by now; 0: not to be had. */
+uint16_t ifinfo_mtu(int fd, const char *name);
 int ifinfo_set_mtu(const char *name, uint16_t mtu);
 /* Give the interface an IPv4 address and bring it up. */
 int ifinfo_configure(const char *name, const struct ipaddr *addr, uint8_t prefix_len);

@@ -136,6 +136,7 @@ static int cx_tx(struct stack_cx *cx, const struct frame_tx *f)
 
 	if (err) {
 		n->count.tx_errors++;
+		n->too_long |= err == -EMSGSIZE;
 		return err;
 	}
 	n->count.tx_frames++;
@@ -315,9 +316,24 @@ static void timer_settle(struct netio *n, nsec deadline)
 	RAW4(SYS_timerfd_settime, n->timer_fd, TFD_TIMER_ABSTIME, &t, NULL);
 }
 
+/* SHLD-6: the interface's MTU became smaller; the frames that it refused go again, in smaller ones. */
+static void follow_mtu(struct netio *n, struct stack_cx *cx)
+{
+	const struct stack_config *c = stack_configuration(cx);
+	uint16_t mtu = n->dev.fd >= 0 ? ifinfo_mtu(n->dev.fd, n->dev.ifname) : 0;
+
+	n->too_long = false;
+	if (!mtu || mtu >= c->mtu)
+		return;
+	stack_set_device(cx, mtu, c->device_caps);
+	stack_flush(cx);
+}
+
 void drive_settle(struct netio *n, struct stack_cx *cx)
 {
 	stack_flush(cx);
+	if (__builtin_expect(n->too_long, 0))
+		follow_mtu(n, cx);
 	ready_deliver(n, cx);
 	if (n->recheck_count)
 		evset_run_rechecks(n, cx);

@@ -74,6 +74,14 @@ out:
 	return err;
 }
 
+uint16_t ifinfo_mtu(int fd, const char *name)
+{
+	struct ifreq r;
+
+	request_init(&r, name);
+	return raw_ioctl(fd, SIOCGIFMTU, &r) == 0 ? (uint16_t)MIN_OF(r.ifr_mtu, UINT16_MAX) : 0;
+}
+
 int ifinfo_set_mtu(const char *name, uint16_t mtu)
 {
 	struct ifreq r;

@@ -213,6 +213,7 @@ struct netio {
 	uint32_t looks; /* drives since the queue was last read to its end (drive.c) */
 	uint32_t busy;	/* drives left that read it to its end */
 	bool refused;	/* the region could not grow (lock held) */
+	bool too_long;	/* the device took a frame for longer than its MTU (lock held) */
 	bool refused_told;
 	bool left; /* the last burst ended at its limit: frames may be queued that no sleeper knows of */
 };

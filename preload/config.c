@@ -483,10 +483,15 @@ static const char *error_text(int err)
 
 static int file_parse(struct config *c, const char *path, long fd, const struct complaint *w)
 {
-	char *buf = mmap(NULL, FILE_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct stat st;
+	char *buf;
 	int64_t n;
 	int err;
 
+	/* The launcher reads it, and then each process of the command. */
+	if (sys.syscall(SYS_newfstatat, fd, "", &st, AT_EMPTY_PATH) == 0 && S_ISFIFO(st.st_mode))
+		return bad(w, "is a pipe, which can be read only once; make it a file");
+	buf = mmap(NULL, FILE_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (buf == MAP_FAILED)
 		return bad(w, "no memory to read it; raise the limit on memory");
 	n = file_read(fd, buf);
@@ -509,7 +514,7 @@ static int file_load(struct config *c, const char *path, bool optional, bool *fo
 		     size_t why_len)
 {
 	struct complaint w = {why, why_len, path};
-	long fd = sys.syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	long fd = sys.syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	int err = fd < 0 ? errno : 0;
 	struct stat st;
 

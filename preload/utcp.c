@@ -282,20 +282,33 @@ static void check_new_tap(const char *name)
 		    name, name);
 }
 
+/* What is tried without a device is only the memory. */
+static void without_device(struct netio_config *trial)
+{
+	memcpy(trial->device, "none", sizeof "none");
+	memcpy(trial->stack_name, "none", sizeof "none");
+	trial->stack.addr = ipaddr_v4(127, 0, 0, 1);
+	trial->stack.prefix_len = 32;
+	trial->stack.gateway = ipaddr_v4(0, 0, 0, 0);
+	trial->mtu_set = false;
+}
+
 /* Anything else is opened as the library will, and closed again. */
 static void check_device(const struct config *c)
 {
 	static struct netio_config trial;
 	char why[1024] = "it cannot be used; choose another device with -d";
 
-	if (config_no_device(c))
+	if (c->off)
 		return;
-	if (!strncmp(c->net.device, "tap:", 4) && !if_nametoindex(c->net.device + 4)) {
-		check_new_tap(c->net.device + 4);
-		return;
-	}
 	trial = c->net;
 	trial.pcap_path[0] = '\0'; /* the file is not to be begun twice */
+	if (config_no_device(c)) {
+		without_device(&trial);
+	} else if (!strncmp(c->net.device, "tap:", 4) && !if_nametoindex(c->net.device + 4)) {
+		check_new_tap(c->net.device + 4);
+		without_device(&trial);
+	}
 	if (netio_try(&trial, why, sizeof why))
 		die(EXIT_USAGE, "%s", why);
 }

@@ -92,7 +92,7 @@ int stack_init(struct stack_cx *cx, const struct stack_config *c, const uint8_t 
 uint64_t stack_layout_hash(void);
 
 const struct stack_config *stack_configuration(struct stack_cx *cx);
-/* Change the MTU or the device's capabilities while running. */
+/* Change the MTU or the capabilities while running; what does not fit any more is marked to go again. */
 void stack_set_device(struct stack_cx *cx, uint16_t mtu, uint32_t device_caps);
 
 /* ------------------------------------------------------- frames and timers */

@@ -193,3 +193,42 @@ c_two_in_a_row() {
 		cmp got www/small || fail "the bytes differ"
 	done
 }
+
+# The interface carries less than when the stack began: what is under way and what follows goes in smaller segments.
+c_mtu_shrinks() {
+	/usr/bin/python3 -c '
+import socket
+s = socket.create_server(("10.77.0.1", 7000))
+for i in range(2):
+    c, _ = s.accept()
+    n = 0
+    while True:
+        d = c.recv(1 << 20)
+        if not d:
+            break
+        n += len(d)
+    c.sendall(str(n).encode())
+    c.close()' &
+	wait_port 7000
+	cat >mtu.py <<-'EOF'
+		import socket, subprocess
+		def mss(s):
+		    return s.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+		def rest(s):
+		    s.shutdown(socket.SHUT_WR)
+		    return s.makefile().read()
+		s = socket.create_connection(("10.77.0.1", 7000))
+		s.sendall(b"x" * 3000000)
+		assert mss(s) == 1448, mss(s)
+		for end in "wire0", "utcp0":
+		    subprocess.run(["ip", "link", "set", end, "mtu", "1300"], check=True, env={"PATH": "/usr/sbin:/sbin"})
+		s.sendall(b"x" * 3000000)
+		assert rest(s) == "6000000"
+		s = socket.create_connection(("10.77.0.1", 7000))
+		assert mss(s) == 1248, mss(s)
+		assert rest(s) == "0"
+	EOF
+	ours /usr/bin/python3 mtu.py || fail "a smaller MTU: status $?"
+	ip link set wire0 mtu 1500
+	ip link set utcp0 mtu 1500
+}

@@ -64,6 +64,8 @@ printf 'mtu = 1500\naddr = 10.0.0.1\n' >bad.conf
 expect 2 'bad.conf:2: .*no prefix length' env UTCP_CONF=bad.conf "$UTCP" true
 expect 2 'bad.conf:2' env UTCP_CONF="$WORK/bad.conf" "$UTCP" true
 expect 2 'cannot be read .Is a directory.;' env UTCP_CONF="$WORK" "$UTCP" true
+mkfifo pipe.conf
+expect 2 'pipe.conf: is a pipe' env UTCP_CONF=pipe.conf "$UTCP" true
 expect 0 'UTCP_ADR is no setting' env UTCP_ADR=10.0.0.1/24 "$UTCP" true
 expect 0 'UTCP_RQUIRE is no setting' env UTCP_RQUIRE=1 LD_PRELOAD="$BUILD/libutcp.so" /usr/bin/python3 -c 'import socket; socket.socket()'
 printf 'mtu = 1234\n' >utcp.conf
@@ -117,6 +119,16 @@ for i in range(400):
 s.sendall(b"one")
 print(s.makefile().read())'
 	wait $server
+fi
+
+# memory (a sanitizer's runtime needs more than this by itself)
+if (ulimit -v 10000 && "$UTCP" --version >/dev/null 2>&1); then
+	little() { (ulimit -v 10000 && exec "$UTCP" "$@"); }
+	export -f little
+	export UTCP
+	for device in '-d tap:new0' '-d none --loopback stack' '-d tap:utcp0'; do
+		expect 2 'memory cannot be mapped' bash -c "little $device true"
+	done
 fi
 
 # command

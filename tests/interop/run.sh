@@ -44,6 +44,7 @@ cases() {
 		redis_bgsave 60
 		redis_default_save 100 tap
 		two_in_a_row 20
+		mtu_shrinks 30 packet
 		nginx_workers 60 tap packet
 		socat_fork 60 tap packet
 		python_forking 60 tap packet

@@ -135,8 +135,16 @@ static void test_device(void)
 	start();
 	struct tcb *c = tcb_at(&t.cx, accepted(&iss));
 	CHECK_EQ(c->snd_mss, 1460);
+	static const uint8_t data[3000];
+	struct iovec v = {(void *)(uintptr_t)data, sizeof data};
+	CHECK_EQ(sock_send(&t.cx, pool_ref(&t.cx, c), &v, 1, 0), 3000);
+	CHECK_EQ(c->snd_nxt.v - c->snd_una.v, 3000);
+	uint64_t resent = c->total_retrans;
 	stack_set_device(&t.cx, 1000, DEVICE_TX_CSUM);
 	CHECK_EQ(c->snd_mss, 960);
+	stack_flush(&t.cx); /* what is on its way does not fit: again at once, not after a time-out */
+	CHECK_GT(c->total_retrans, resent);
+	CHECK_EQ(c->total_rto, 0);
 	CHECK_EQ(stack_configuration(&t.cx)->mtu, 1000);
 	CHECK_EQ(stack_configuration(&t.cx)->device_caps, DEVICE_TX_CSUM);
 	stack_set_device(&t.cx, 0, 0);
