@@ -20,8 +20,8 @@ c_nginx_workers() {
 	nginx_workers_config "$WORK/workers.conf" 80 2
 	spy_start nginx
 	serve 80 nginx -c "$WORK/workers.conf"
-	curl_is_served() { timeout 20 curl -sS -o got "http://$STACK/big" && cmp got www/big; }
-	curl_is_served || fail "curl: status $?"
+	curl_is_served() { timeout 20 curl -sS -o got "http://$STACK/$1" && cmp got "www/$1"; }
+	curl_is_served big || fail "curl: status $?"
 	timeout 60 wrk -t2 -c20 -d3 "http://$STACK/small" >wrk.txt || fail "wrk: status $?"
 	grep -q 'Non-2xx\|Socket errors' wrk.txt && fail "$(grep 'Non-2xx\|Socket errors' wrk.txt)"
 	awk '/requests in/ { exit !($1 > 100) }' wrk.txt || fail "$(cat wrk.txt)"
@@ -31,13 +31,13 @@ c_nginx_workers() {
 	kill -9 "$before" || fail "no worker '$before'"
 	sleep 0.3
 	for _ in {1..20}; do
-		curl_is_served || fail "after the kill: status $?"
+		curl_is_served two || fail "after the kill: status $?"
 		[ "$(curl -sS "http://$STACK/pid")" != "$before" ] || fail "a dead worker answers"
 	done
 	echo "reload: new workers, the same listener"
 	kill -HUP "$SERVER"
 	sleep 0.5
-	curl_is_served || fail "after the reload: status $?"
+	curl_is_served big || fail "after the reload: status $?"
 	server_end 5 QUIT
 	keepers_gone
 }
