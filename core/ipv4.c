@@ -5,7 +5,7 @@
  * with DF, and peers that do path MTU discovery send none in pieces; what
  * arrives as a fragment is counted and dropped.
  * Place in the flow: ether_input -> ipv4_input -> tcp_input or icmp_input;
- * output.c, icmp.c -> ipv4_output -> neigh_output.
+ * emit.c, icmp.c -> ipv4_output -> neigh_output.
  */
 #include "core/net.h"
 

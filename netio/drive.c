@@ -211,7 +211,7 @@ void device_failed(struct netio *n, int err)
  * singly one is enough, but only in a process with a single waitset: there the
  * device is on that set's ready list for as long as frames are queued, and what
  * is left behind ends the next wait at once. With several, the kernel may have
- * told only the one elected, so the queue is always emptied (design D3.2).
+ * told only the one elected, so the queue is always emptied (design D3).
  */
 static int burst_limit(struct netio *n)
 {

@@ -1,6 +1,6 @@
 /*
  * evloop.c - the fallback driver: a libev thread for the times when no
- * application thread looks after the stack (design D3.5).
+ * application thread looks after the stack (design D3).
  *
  * Theory of operation. Three states:
  *

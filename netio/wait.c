@@ -1,5 +1,5 @@
 /*
- * wait.c - how a thread sleeps on the stack (design D3.1-D3.4).
+ * wait.c - how a thread sleeps on the stack (design D3).
  *
  * Theory of operation. A waitset is an epoll set of this process with three
  * fixed members: the device and the timer, both EXCLUSIVE (the kernel elects

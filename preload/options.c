@@ -1,5 +1,5 @@
 /*
- * options.c - socket options by the rule "never lie" (design section 3).
+ * options.c - socket options by the rule "never lie".
  *
  * Theory of operation. One table (options_table.c) says of every option what we do with it:
  *   CORE     the stack has it; the value is an int in the same unit

@@ -429,7 +429,7 @@ int waitset_block_poll(struct waitset *ws, struct pollfd *fds, uint32_t nfds, ns
  * but is not rung. Off again before the lock goes.
  */
 void waitset_attend(struct waitset *ws, struct stack_cx *cx, bool on);
-/* Under the lock: after block. Every exit from a wait then drives one burst (D3.2). */
+/* Under the lock: after block. Every exit from a wait then drives one burst (D3). */
 void waitset_withdraw(struct waitset *ws, struct stack_cx *cx);
 /* Cancellation clean-up (arg: the waitset): withdraw and drain one burst; takes the lock. */
 void waitset_cleanup(void *ws);

@@ -6,7 +6,7 @@
  * the wrappers. Place in the flow: netio/sys.c fills the table once with
  * dlsym(RTLD_NEXT); in a test program, where nothing is interposed, that is
  * plain libc. Blocking happens only in sys.epoll_pwait2 and sys.ppoll: both are
- * cancellation points (design section 3, cancellation).
+ * cancellation points.
  */
 #ifndef UTCP_SYS_H
 #define UTCP_SYS_H

@@ -171,7 +171,7 @@ static void *elected_thread(void *arg)
 }
 
 /*
- * Design D3.2: the one thread that was told of the queue took a burst of it and left; another takes the next
+ * Design D3: the one thread that was told of the queue took a burst of it and left; another takes the next
  * burst, finds nothing for itself and goes to sleep. What it waits for is still queued, and no frame follows.
  */
 static void left_behind(void)
@@ -276,7 +276,7 @@ static void driver_answers(void)
 	pair_down(&p);
 }
 
-/* Design D3.5: an idle process makes no wake-ups, whether somebody waits or nobody. */
+/* Design D3: an idle process makes no wake-ups, whether somebody waits or nobody. */
 static void idle_is_idle(void)
 {
 	struct netio_counters before, after;
@@ -305,7 +305,7 @@ static void idle_is_idle(void)
 }
 
 CHECK_MAIN("netio_mem", {"8 MB echoed between two stacks arrives byte-exact", bulk_both_ways},
-	   {"D3.2: nothing is left in the queue beside a thread that goes to sleep", left_behind},
+	   {"D3: nothing is left in the queue beside a thread that goes to sleep", left_behind},
 	   {"200 connections of one process: data, then FIN", many_connections},
-	   {"D3.5: the driver takes frames when no application thread is there", driver_answers},
-	   {"D3.5: no wake-ups while nothing happens", idle_is_idle})
+	   {"D3: the driver takes frames when no application thread is there", driver_answers},
+	   {"D3: no wake-ups while nothing happens", idle_is_idle})
