@@ -89,7 +89,7 @@ static void wake(void)
 	kit_close(&k);
 }
 
-/* Twice the window, with Linux's overhead of 8/5; ten segments at least; up, never down. */
+/* Linux's tcp_sndbuf_expand(): twice the window in segments of 2304; ten at least; up, never down. */
 static void tune(void)
 {
 	open_kit();
@@ -98,16 +98,48 @@ static void tune(void)
 	t->sndbuf_limit = 1000;
 	t->cwnd = 1448;
 	sndbuf_tune(&k.x.cx, t);
-	CHECK_EQ(t->sndbuf_limit, 2 * 14480 * 8 / 5);
-	t->cwnd = 100000;
+	CHECK_EQ(t->sndbuf_limit, 46080);
+	t->cwnd = 100 * 1448;
 	sndbuf_tune(&k.x.cx, t);
-	CHECK_EQ(t->sndbuf_limit, 320000);
-	t->cwnd = 50000;
+	CHECK_EQ(t->sndbuf_limit, 460800);
+	t->cwnd = 50 * 1448;
 	sndbuf_tune(&k.x.cx, t);
-	CHECK_EQ(t->sndbuf_limit, 320000);
+	CHECK_EQ(t->sndbuf_limit, 460800);
 	t->cwnd = CWND_MAX; /* no overflow on the way to the cap */
 	sndbuf_tune(&k.x.cx, t);
 	CHECK_EQ(t->sndbuf_limit, 4u << 20);
+	kit_close(&k);
+}
+
+/* The room for a segment is a power of two and 256, as Linux allocates: what SO_SNDBUF reads there. */
+static void segment_sizes(void)
+{
+	static const struct {
+		uint16_t snd, peer;
+		uint32_t limit;
+	} sizes[] = {
+	    {524, 536, 20 * (2048 + 256)},	 /* no MSS option: 1112 */
+	    {536, 1460, 20 * (2048 + 256)},	 /* behind a narrow path: by the larger */
+	    {1472, 1472, 20 * (2048 + 256)},	 /* 2048 exactly */
+	    {1473, 1473, 20 * (4096 + 256)},	 /* and one more */
+	    {8948, 8960, 20 * (16384 + 256)},	 /* jumbo frames */
+	    {65483, 65495, 20 * (131072 + 256)}, /* lo */
+	};
+
+	open_kit();
+	struct tcb *t = kit_tcb(&k);
+	uint16_t snd = t->snd_mss, peer = t->peer_mss;
+
+	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+		t->sndbuf_limit = 1000;
+		t->snd_mss = sizes[i].snd;
+		t->peer_mss = sizes[i].peer;
+		t->cwnd = 10 * (uint32_t)sizes[i].snd;
+		sndbuf_tune(&k.x.cx, t);
+		CHECK_EQ(t->sndbuf_limit, sizes[i].limit);
+	}
+	t->snd_mss = snd;
+	t->peer_mss = peer;
 	kit_close(&k);
 }
 
@@ -119,7 +151,7 @@ static void tune_not(void)
 	struct stack *st = stack_of(&k.x.cx);
 	uint64_t held = st->buffer_bytes;
 
-	t->cwnd = 100000;
+	t->cwnd = 100 * 1448;
 	t->sndbuf_limit = 5000;
 	t->sndbuf_locked = true;
 	sndbuf_tune(&k.x.cx, t);
@@ -130,7 +162,7 @@ static void tune_not(void)
 	CHECK_EQ(t->sndbuf_limit, 5000);
 	st->buffer_bytes = st->mem_limit / 4 * 3;
 	sndbuf_tune(&k.x.cx, t);
-	CHECK_EQ(t->sndbuf_limit, 320000);
+	CHECK_EQ(t->sndbuf_limit, 460800);
 	st->buffer_bytes = held;
 	kit_close(&k);
 }
@@ -159,5 +191,6 @@ static void round_trip(void)
 
 CHECK_MAIN("sndbuf", {"poll's OUT: a third of the limit is free", a_third}, {"TCP_NOTSENT_LOWAT", notsent},
 	   {"who met the limit is woken once", wake}, {"the limit follows the window", tune},
+	   {"by Linux's sizes of segments", segment_sizes},
 	   {"but not SO_SNDBUF's, nor in want of memory", tune_not},
 	   {"MUST-60: from full to writable", round_trip})
