@@ -11,6 +11,12 @@ fail() {
 	exit 1
 }
 
+# no REASON: it does not work, as is known, and the program or the launcher said so itself: the words are for the table.
+no() {
+	echo "$1"
+	exit 78
+}
+
 # needs PROGRAM...: or the case does not count.
 needs() {
 	local p

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """table.py RESULTS - the compatibility table of README.md and the page tests/compat/RESULTS.md, from what run.sh noted.
 
-A line of RESULTS is CASE|LEG|ok, FAIL or skip|TITLE, and a title is PROGRAM or PROGRAM: JOB. Reasons for what does not work are
+A line of RESULTS is CASE|LEG|ok, FAIL, no or skip|TITLE|LAST WORDS; a title is PROGRAM or PROGRAM: JOB; the last words of a "no"
+are its reason. Reasons for what does not work are
 in the file `known` beside this one: CASE/LEG REASON. What is listed there does not count as working, though it passed this time.
 """
 import os
@@ -10,6 +11,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 LEGS = ("server", "client", "loopback")
+BAD = ("FAIL", "no")
 BEGIN, END = "<!-- compat: made by `make compat` -->\n", "<!-- end of compat -->\n"
 PAGE = """# Programs on libutcp
 
@@ -27,8 +29,11 @@ def read(path):
     cases = {}
     with open(path) as f:
         for line in f:
-            name, leg, word, title = line.rstrip("\n").split("|", 3)
-            cases.setdefault(name, {"title": title, "legs": {}})["legs"][leg] = word
+            name, leg, word, title, last = line.rstrip("\n").split("|", 4)
+            case = cases.setdefault(name, {"title": title, "legs": {}, "why": {}})
+            case["legs"][leg] = word
+            if word == "no":
+                case["why"][leg] = last
     return cases
 
 
@@ -49,16 +54,20 @@ def distrust(cases, known):
             cases[name]["legs"][leg] = "FAIL"
 
 
+def reason(known, name, case, leg):
+    return case["why"].get(leg) or known.get(name + "/" + leg, "not yet found out")
+
+
 def page(cases, known):
-    marks = {"ok": "yes", "skip": "not installed", "FAIL": "**no**", None: ""}
+    marks = {"ok": "yes", "skip": "not installed", "FAIL": "**no**", "no": "**no**", None: ""}
     out, notes = PAGE, []
     for name, case in cases.items():
         row = []
         for leg in LEGS:
             word = case["legs"].get(leg)
             row.append(marks[word])
-            if word == "FAIL":
-                notes.append("- %s, %s: %s" % (case["title"].split(":")[0], leg, known.get(name + "/" + leg, "not yet found out")))
+            if word in BAD:
+                notes.append("- %s, %s: %s" % (case["title"].split(":")[0], leg, reason(known, name, case, leg)))
         out += "| %s | %s |\n" % (case["title"], " | ".join(row))
     return out + ("\n" + "\n".join(notes) + "\n" if notes else "")
 
@@ -69,10 +78,10 @@ def summary(cases, known):
     bad = ""
     for name, case in cases.items():
         program, legs = case["title"].split(":")[0], case["legs"]
-        failed = [leg for leg in LEGS if legs.get(leg) == "FAIL"]
+        failed = [leg for leg in LEGS if legs.get(leg) in BAD]
         if failed:
-            why = known.get(name + "/" + failed[0], "not yet found out")
-            bad += "| not %s | as %s: %s |\n" % (program, ", ".join(failed), why)
+            title = program if any(legs[leg] == "FAIL" for leg in failed) else case["title"]
+            bad += "| not %s | as %s: %s |\n" % (title, ", ".join(failed), reason(known, name, case, failed[0]))
         elif "ok" in legs.values():
             side = "clients and servers" if len(legs) == 3 else "servers" if "server" in legs else "clients"
             sides[side].append(program)
