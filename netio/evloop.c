@@ -166,19 +166,25 @@ static void arm(struct driver *d, bool on)
 	}
 }
 
-/* Sleep until the last waiter goes. The other half is in waitset_withdraw(). */
+/*
+ * Sleep until the last waiter goes. The other half is in waiters_add() (procs.c).
+ *
+ * Not on `parked` itself: between our last look and our sleep somebody may clear it
+ * and wake who sleeps, and another process's driver set it again.
+ */
 static void park(struct driver *d)
 {
 	struct netio *n = d->n;
-
 	const struct timespec retry = {(time_t)(KEEPER_RETRY_NS / NS_PER_S), 0};
 	struct region_head *h = n->region.head;
+	uint32_t woken = atomic_load(&h->unparked);
 
 	atomic_store(&h->parked, 1);
-	while (atomic_load(&h->waiters) > 0 && !atomic_load(&d->stop) && atomic_load(&h->parked)) {
+	while (atomic_load(&h->waiters) > 0 && !atomic_load(&d->stop) && atomic_load(&h->unparked) == woken) {
 		bool hasty = atomic_load(&n->hasty);
 
-		RAW6(SYS_futex, &h->parked, FUTEX_WAIT, 1, hasty ? &retry : NULL, NULL, 0);
+		test_pause(n);
+		RAW6(SYS_futex, &h->unparked, FUTEX_WAIT, woken, hasty ? &retry : NULL, NULL, 0);
 		if (hasty)
 			break;
 	}
@@ -197,11 +203,17 @@ void driver_kick(struct netio *n)
 	pthread_mutex_unlock(&starting);
 }
 
+/* Of every process: any of them may end before it has taken over. */
+void drivers_unpark(struct region_head *h)
+{
+	atomic_store(&h->parked, 0);
+	atomic_fetch_add(&h->unparked, 1);
+	RAW6(SYS_futex, &h->unparked, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+}
+
 void driver_unpark(struct netio *n)
 {
-	/* Of every process: any of them may end before it has taken over. */
-	atomic_store(&n->region.head->parked, 0);
-	RAW6(SYS_futex, &n->region.head->parked, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+	drivers_unpark(n->region.head);
 }
 
 /*

@@ -57,7 +57,8 @@ struct region_head {
 
 	/* the drivers' view (evloop.c): a Dekker pair, seq_cst on both sides */
 	_Atomic int waiters;	   /* published threads of all processes */
-	_Atomic uint32_t parked;   /* a futex: drivers that sleep until the last waiter goes */
+	_Atomic uint32_t parked;   /* drivers sleep, or are about to, until the last waiter goes */
+	_Atomic uint32_t unparked; /* a futex: how often they were woken */
 	_Atomic uint64_t activity; /* bursts driven by application threads */
 };
 _Static_assert(sizeof(struct region_head) <= REGION_HEAD_BYTES, "region head outgrew its page");
@@ -117,7 +118,7 @@ void fds_rename(int fd, int *where);
 /* Around fork(): nobody is half-way through a change of the table. */
 void fds_before_fork(void);
 void fds_parent_after_fork(void);
-void fds_after_fork(void);
+void fds_after_fork(bool locked);
 
 /* ------------------------------------------------------------------ waiting */
 
@@ -495,6 +496,8 @@ void network_join(struct netio *n);
 bool netio_in_driver(void); /* the calling thread is a driver thread */
 void driver_stop(struct netio *n);
 void driver_unpark(struct netio *n);
+void drivers_unpark(struct region_head *h);
+void test_pause(const struct netio *n); /* UTCP_TEST_PAUSE: between the last look and a sleep */
 /* Out of ARMED. */
 void driver_kick(struct netio *n);
 void driver_forget(struct netio *n);

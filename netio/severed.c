@@ -105,8 +105,7 @@ void severed_enter(struct netio *n)
 	__atomic_store_n(&n->region.head, own, __ATOMIC_RELEASE);
 	fds_drop(&n->region.fd); /* with it our record lock, which says that the slot's process lives */
 	pthread_mutex_unlock(&shared->lock);
-	atomic_store(&shared->parked, 0);
-	RAW6(SYS_futex, &shared->parked, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+	drivers_unpark(shared);
 	if (on_severed)
 		on_severed();
 }

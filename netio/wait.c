@@ -537,8 +537,7 @@ static void sort_events(struct waitset *ws, const struct epoll_event *ev, long c
 	}
 }
 
-/* The test of the window between unlock and sleep. */
-static void test_pause(const struct netio *n)
+void test_pause(const struct netio *n)
 {
 	struct timespec ts = {n->test_pause_us / 1000000, (long)(n->test_pause_us % 1000000) * 1000};
 

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 
+#include "netio/internal.h"
 #include "tests/unit/netio_kit.h"
 
 #define THREADS 8
@@ -533,6 +534,47 @@ static void bell_is_a_level(void)
 	netio_detach(n);
 }
 
+/* ------------------------------------------------------------ the parked driver */
+
+/* Another process's driver, which parks after ours was woken and before it slept. */
+static void *parks_too(void *arg)
+{
+	struct region_head *h = arg;
+
+	while (atomic_load(&h->parked))
+		usleep(10);
+	atomic_store(&h->parked, 1);
+	return NULL;
+}
+
+/* A driver between its last look and its sleep is not passed over. */
+static void driver_parks(void)
+{
+	struct netio_config config;
+	struct region_head *h;
+	struct waitset *ws;
+	struct netio *n;
+	pthread_t other;
+
+	netio_config_defaults(&config);
+	config.test_pause_us = 50000;
+	n = kit_attach("none", &config);
+	CHECK_FATAL(n && waitset_create(n, &ws) == 0);
+	h = n->region.head;
+	waitset_publish(ws, netio_enter(n));
+	netio_leave(n);
+	CHECK_EQ(netio_start_driver(n), 0);
+	while (!atomic_load(&h->parked)) /* and pauses now */
+		usleep(1000);
+	pthread_create(&other, NULL, parks_too, h);
+	alarm(20);
+	CHECK(netio_pause_driver(n)); /* which waits for the thread */
+	alarm(0);
+	pthread_join(other, NULL);
+	waitset_destroy(ws);
+	netio_detach(n);
+}
+
 /* TSan runs handlers late, after the call that they were to interrupt. */
 #ifdef __SANITIZE_THREAD__
 #define SIGNAL_CASE
@@ -547,4 +589,5 @@ CHECK_MAIN("netio_wait", {"trap 2: no lost wake-up, also with a pause before the
 	   SIGNAL_CASE{"time-outs, ppoll mix, extra members", timeouts},
 	   {"trap 32: the stack's timer works whoever sleeps", stack_timer},
 	   {"threads that share a set take each edge once", shared_set},
-	   {"a watched bell is a level", bell_is_a_level})
+	   {"a watched bell is a level", bell_is_a_level},
+	   {"D3.5: a driver that is about to sleep is not passed over", driver_parks})
