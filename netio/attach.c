@@ -366,7 +366,7 @@ void netio_forget_after_fork(struct netio *n)
 	if (n->forgotten)
 		return;
 	n->forgotten = true;
-	fds_after_fork();
+	fds_after_fork(false);
 	fds_detach(n);
 	driver_forget(n);
 	if (n->capture)

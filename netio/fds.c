@@ -264,10 +264,14 @@ void fds_parent_after_fork(void)
 	pthread_mutex_unlock(&table_lock);
 }
 
-/* In a forked child: no other thread is left to hold the table. */
-void fds_after_fork(void)
+/* In a forked child: the lock is held by us if fds_before_fork() took it, else perhaps by a thread that is
+ * not here. */
+void fds_after_fork(bool locked)
 {
-	pthread_mutex_init(&table_lock, NULL);
+	if (locked)
+		pthread_mutex_unlock(&table_lock);
+	else
+		pthread_mutex_init(&table_lock, NULL);
 	/* Nor is another in the middle of a birth. */
 	atomic_store(&netio_births.ended, atomic_load(&netio_births.begun) - births_depth);
 }

@@ -573,7 +573,7 @@ int netio_child_after_fork(struct netio *n)
 
 	if (n->forgotten || !n->forking.locked)
 		return -ESRCH;
-	fds_after_fork();
+	fds_after_fork(true);
 	n->forking.locked = false;
 	n->ring_count = n->recheck_count = 0;
 	n->wake_driver = n->kick_driver = false;
