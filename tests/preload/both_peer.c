@@ -158,9 +158,15 @@ static void serve(int fd, const char *addr, const char *other)
 {
 	FILE *in = fdopen(fd, "r");
 	char line[256];
+	int n;
 
-	while (fgets(line, sizeof line, in))
-		dprintf(fd, "%ld\n", command(addr, other, line));
+	while (fgets(line, sizeof line, in)) {
+		/* Not dprintf(): a child that is forked meanwhile has its half-made stream, and flushes it at
+		 * exit. */
+		n = snprintf(line, sizeof line, "%ld\n", command(addr, other, line));
+		if (write(fd, line, (size_t)n) != n)
+			break;
+	}
 }
 
 static int control_listen(const char *path)

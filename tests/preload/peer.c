@@ -39,13 +39,14 @@ static void write_all(int fd, const char *p, size_t n)
 	}
 }
 
-/* Read n bytes, or until the end or ten silent seconds. */
+/* Read n bytes, or until the end, or until nothing has come for so long that the program must hang. */
 static void read_some(int fd, size_t n, int echo)
 {
+	static const int patience_ms = 60000;
 	static __thread char buf[PIECE];
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 
-	while (n && poll(&p, 1, 10000) > 0) {
+	while (n && poll(&p, 1, patience_ms) > 0) {
 		ssize_t r = recv(fd, buf, n < sizeof buf ? n : sizeof buf, 0);
 		if (r <= 0)
 			return;

@@ -111,6 +111,11 @@ for t in "$@"; do
 	env TEST_OWN=127.0.0.1 TEST_PEER=127.0.0.1 TEST_CONTROL="$tmp/k.ctl" \
 		PEER_ADDR=127.0.0.1 PEER_PORT=7000 $with timeout -k 2 "${SECONDS_EACH:-60}" "$tmp/$t" >"$tmp/$t.kernel" 2>&1
 	echo "exit $?" >>"$tmp/$t.kernel"
+	if grep -qE '^exit (124|137)$' "$tmp/$t.kernel"; then # nothing to compare with
+		echo "FAIL $t, kernel (not done in ${SECONDS_EACH:-60} s)"
+		failed=1
+		continue
+	fi
 	for leg in $legs; do
 		case $leg in
 		stack)

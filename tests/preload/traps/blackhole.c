@@ -1,10 +1,12 @@
 /*
  * blackhole.c waiter|nobody - says "ready" on a connection, waits for a line of
- * input, sends 1000 bytes to a peer that is gone by then, and computes without a
- * call into the library. With "waiter" another thread blocks in recv() since
- * before there was any deadline. The script looks for the retransmissions. Trap 32.
+ * input, sends 1000 bytes to a peer that is gone by then, and computes for twenty
+ * retransmission time-outs without a call into the library. With "waiter" another
+ * thread blocks in recv() since before there was any deadline. The script looks for
+ * the retransmissions. Trap 32.
  */
 #include "../peer.h"
+#include <netinet/tcp.h>
 
 static int sock;
 
@@ -20,6 +22,8 @@ static void *waiter(void *arg)
 int main(int argc, char **argv)
 {
 	char data[1000] = "";
+	struct tcp_info ti = {0};
+	socklen_t len = sizeof ti;
 	volatile unsigned long x = 0;
 	pthread_t t;
 
@@ -31,8 +35,9 @@ int main(int argc, char **argv)
 	fflush(stdout);
 	if (!fgets(data, sizeof data, stdin))
 		return 1;
+	getsockopt(sock, IPPROTO_TCP, TCP_INFO, &ti, &len);
 	send(sock, data, sizeof data, 0);
-	for (long end = now_ms() + 2500; now_ms() < end;)
+	for (long end = now_ms() + 20 * (long)ti.tcpi_rto / 1000; now_ms() < end;)
 		for (int i = 0; i < 100000; i++)
 			x += (unsigned long)i;
 	_exit(0);
