@@ -161,6 +161,7 @@ void stack_adopt(struct netio *n)
 			 -r);
 	signals_install();
 	stdio_redirect();
+	stdio_prepare_end();
 }
 
 /* Under attach_lock. */

@@ -24,7 +24,7 @@
  *
  * The end: exit() runs handlers and destructors first, and flushes the streams
  * last. The connections must live until then. stdio_at_end() puts a stream of
- * ours at the tail of libc's list, with one byte waiting: when libc writes that
+ * ours, made beforehand, at the tail of libc's list, with one byte waiting: when libc writes that
  * byte, all other streams were flushed, and the last call is made.
  *
  * freopen() replaces a number with dup3() inside libc: its wrapper does the
@@ -443,6 +443,8 @@ NOT_INSTRUMENTED static void list_move_last(const struct stream_list *l, FILE *f
 }
 
 static void (*last_call)(void);
+static FILE *last_stream;
+static struct stream_list streams;
 
 static ssize_t last_write(void *cookie, const char *buf, size_t n)
 {
@@ -451,20 +453,27 @@ static ssize_t last_write(void *cookie, const char *buf, size_t n)
 	return (ssize_t)n;
 }
 
-void stdio_at_end(void (*last)(void))
+/* The memory for it: at the end it may be too late, as in a handler that interrupted malloc(). */
+void stdio_prepare_end(void)
 {
 	static const cookie_io_functions_t io = {.write = last_write};
 	static char buffer[16];
-	struct stream_list l;
-	FILE *f = list_find(&l) ? fopencookie(NULL, "w", io) : NULL;
 
-	if (!f) {
+	if (last_stream || !list_find(&streams))
+		return;
+	last_stream = fopencookie(NULL, "w", io);
+	if (last_stream)
+		setvbuf(last_stream, buffer, _IOFBF, sizeof buffer);
+}
+
+void stdio_at_end(void (*last)(void))
+{
+	if (!last_stream) {
 		fflush(NULL); /* what is written later than now is lost */
 		last();
 		return;
 	}
 	last_call = last;
-	setvbuf(f, buffer, _IOFBF, sizeof buffer);
-	list_move_last(&l, f);
-	putc_unlocked('.', f);
+	list_move_last(&streams, last_stream);
+	putc_unlocked('.', last_stream);
 }

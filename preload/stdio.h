@@ -9,6 +9,8 @@
 /* Give libc's streams our read, write and close, once. False: it cannot be done (logged); only fdopen()
  * helps. */
 bool stdio_redirect(void);
+/* At the first stack socket: what stdio_at_end() needs memory for. */
+void stdio_prepare_end(void);
 /* The process ends: make this call after libc flushed all streams; at once where that moment cannot be had.
  */
 void stdio_at_end(void (*last)(void));
