@@ -4,17 +4,18 @@
  *
  * libpcap is loaded with dlopen() when a capture is asked for: linked in, it
  * would double the start-up time of every program. It writes the format and
- * runs the filter; the file underneath is a FILE of ours (fopencookie) with a
- * 1 MiB buffer, because writing whole payloads costs more than the transfer
- * itself, and with our own write function:
+ * runs the filter; the file underneath is a FILE of ours (fopencookie) without a
+ * buffer, on a buffer of 1 MiB (writing whole payloads costs more than the
+ * transfer itself), which is guarded by the stack's lock, and written by us:
  *  - it never raises SIGXFSZ or SIGPIPE in the application, nor is it a
  *    cancellation point;
  *  - after an error (disk full) it says so once and the capture ends, the
  *    traffic goes on;
  *  - in a forked child it writes nothing: what the child inherits in the buffer
- *    is the parent's, and exit() would flush it a second time.
- * At exit it is written out and ends (the C library flushes every FILE then,
- * without its lock: no thread may add to it). A signal that kills flushes
+ *    is the parent's;
+ *  - exit() does not write it: the C library flushes every FILE then, without its
+ *    lock, while the driver thread may be recording the last frames.
+ * At exit it is written out under the lock and ends. A signal that kills writes
  * nothing: therefore the driver thread writes out what there is whenever the
  * traffic pauses.
  *
@@ -65,6 +66,7 @@ struct capture {
 	uint32_t snaplen;
 	uint64_t drops;
 	uint8_t flat[FRAME_LEN_MAX + 1];
+	size_t used;
 	char buffer[BUFFER_BYTES];
 };
 
@@ -86,14 +88,12 @@ static long write_quietly(int fd, const char *p, size_t n)
 	return r;
 }
 
-/* The FILE's write function. Says that all went well: stdio must never come back with a partial buffer. */
-static ssize_t cookie_write(void *cookie, const char *p, size_t n)
+static void buffer_write(struct capture *c)
 {
-	struct capture *c = cookie;
 	size_t done = 0;
 
-	while (done < n && !c->error && !c->forgotten) {
-		long r = write_quietly(c->fd, p + done, n - done);
+	while (done < c->used && !c->error && !c->forgotten) {
+		long r = write_quietly(c->fd, c->buffer + done, c->used - done);
 
 		if (r == -EINTR)
 			continue;
@@ -101,6 +101,20 @@ static ssize_t cookie_write(void *cookie, const char *p, size_t n)
 			c->error = r < 0 ? (int)-r : EIO;
 		else
 			done += (size_t)r;
+	}
+	c->used = 0;
+}
+
+/* The FILE's write function: a record's header or its bytes, far less than the buffer holds. */
+static ssize_t cookie_write(void *cookie, const char *p, size_t n)
+{
+	struct capture *c = cookie;
+
+	if (n > sizeof c->buffer - c->used)
+		buffer_write(c);
+	if (n <= sizeof c->buffer) {
+		memcpy(c->buffer + c->used, p, n);
+		c->used += n;
 	}
 	return (ssize_t)n;
 }
@@ -115,7 +129,7 @@ static void report_error(struct capture *c)
 
 static void file_flush(struct capture *c)
 {
-	fflush(c->file);
+	buffer_write(c);
 	report_error(c);
 }
 
@@ -135,7 +149,7 @@ static int file_open(struct capture *c, const char *path, char *why, size_t why_
 		why_set(why, why_len, "no memory for the capture");
 		return -ENOMEM;
 	}
-	setvbuf(c->file, c->buffer, _IOFBF, sizeof c->buffer);
+	setvbuf(c->file, NULL, _IONBF, 0);
 	return 0;
 }
 
@@ -262,7 +276,7 @@ static void record(struct capture *c, const uint8_t *frame, uint32_t captured, u
 	h.caplen = MIN_OF(captured, c->snaplen);
 	c->pcap.pcap_dump((u_char *)c->dumper, &h, frame);
 	if (c->shared)
-		fflush(c->file);
+		buffer_write(c);
 	report_error(c);
 }
 
@@ -331,6 +345,7 @@ static void libpcap_close(struct capture *c)
 
 static void file_close(struct capture *c)
 {
+	buffer_write(c);
 	if (c->file)
 		fclose(c->file);
 	c->file = NULL;
@@ -346,7 +361,7 @@ void capture_share(struct capture *c)
 
 void capture_forget(struct capture *c)
 {
-	c->forgotten = true; /* and so fclose() writes nothing */
+	c->forgotten = true; /* and so nothing is written */
 	file_close(c);
 	libpcap_close(c);
 }
