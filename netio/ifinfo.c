@@ -188,8 +188,17 @@ void device_choose_mac(struct device *d, struct netio_config *c)
 	memcpy(d->mac, c->stack.mac, sizeof d->mac);
 }
 
+/* TCP's least segment (48 octets, CVE-2019-11479) with timestamps and three SACK blocks; config.c says the
+ * same. */
+#define MTU_MIN 128u
+
 int device_choose_mtu(struct device *d, struct netio_config *c, char *why, size_t why_len)
 {
+	if (d->mtu < MTU_MIN) {
+		why_set(why, why_len, "the MTU of %s is %u, too small for TCP; make it %u at least",
+			d->ifname, d->mtu, MTU_MIN);
+		return -EINVAL;
+	}
 	if (c->mtu_set && c->stack.mtu > d->mtu) {
 		why_set(why, why_len, "MTU %u is larger than that of %s, which is %u; choose a smaller one",
 			c->stack.mtu, d->ifname, d->mtu);

@@ -337,7 +337,7 @@ static const struct setting settings[] = {
     {"gw", "UTCP_GW", .set = set_gateway, .show = show_gateway},
     {"mac", "UTCP_MAC", .set = set_mac, .show = show_mac},
     /* RFC 791: every link carries 68 bytes; a TAP takes at most 65521. */
-    {"mtu", "UTCP_MTU", .set = set_mtu, .show = show_mtu, .min = 68, .max = 65521, .what = "an MTU"},
+    {"mtu", "UTCP_MTU", .set = set_mtu, .show = show_mtu, .min = 128, .max = 65521, .what = "an MTU"},
     {"pcap", "UTCP_PCAP", TEXT(net.pcap_path)},
     {"pcap_filter", "UTCP_PCAP_FILTER", TEXT(net.pcap_filter)},
     {"pcap_snaplen", "UTCP_PCAP_SNAPLEN", .set = set_snaplen, .show = show_number,

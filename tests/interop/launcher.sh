@@ -75,6 +75,23 @@ works '' "$UTCP" sh -c 'echo "$UTCP_MTU"'
 expect 2 'no interface nosuch0' "$UTCP" -d packet:nosuch0 -a 10.0.0.2/24 true
 expect 2 'no address on packet:lo' env -u UTCP_ADDR "$UTCP" -d packet:lo true
 expect 2 'is no TAP' "$UTCP" -d tap:lo true
+ip link set utcp0 mtu 127
+expect 2 'too small for TCP' "$UTCP" true
+ip link set utcp0 mtu 128
+works connected env UTCP_REQUIRE=1 "$UTCP" /usr/bin/python3 -c '
+import socket, subprocess, sys
+server = subprocess.Popen([sys.executable, "-c", """
+import socket
+s = socket.create_server(("10.77.0.1", 7001))
+print("ready", flush=True)
+c, _ = s.accept()
+c.sendall(c.recv(9, socket.MSG_WAITALL))"""], env={}, stdout=subprocess.PIPE)
+server.stdout.readline()
+s = socket.create_connection(("10.77.0.1", 7001), 8)
+s.sendall(b"connected")
+print(s.recv(9, socket.MSG_WAITALL).decode())
+server.wait()'
+ip link set utcp0 mtu 1500
 /usr/bin/python3 -c '
 import fcntl, os, struct, time
 f = os.open("/dev/net/tun", os.O_RDWR)

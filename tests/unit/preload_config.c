@@ -188,7 +188,7 @@ static void numbers(void)
 {
 	CHECK_EQ(set("mtu", "1500"), 0);
 	CHECK(config.net.mtu_set && config.net.stack.mtu == 1500);
-	refused("mtu", "67", "-x: '67' is not an MTU; write a number from 68 to 65521");
+	refused("mtu", "127", "-x: '127' is not an MTU; write a number from 128 to 65521");
 	CHECK_EQ(set("mtu", "65522"), -EINVAL);
 	CHECK_EQ(set("mtu", "0x500"), -EINVAL);
 	CHECK_EQ(set("mtu", " 1500"), -EINVAL);
@@ -360,7 +360,7 @@ static void precedence(void)
 	CHECK(stack(false, "10.78.0.1", 80));
 	setenv("UTCP_MTU", "many", 1);
 	CHECK_EQ(load(), -EINVAL);
-	CHECK_STR_EQ(why, "UTCP_MTU: 'many' is not an MTU; write a number from 68 to 65521");
+	CHECK_STR_EQ(why, "UTCP_MTU: 'many' is not an MTU; write a number from 128 to 65521");
 	environment_remove();
 }
 
