@@ -10,8 +10,8 @@
  *
  * The kernel lets no thread send another the codes of real events (POLL_IN ...):
  * the signal travels with SI_SIGIO, and the library's handler puts the code in
- * (async_received()). Who takes signals without a handler sees SI_SIGIO, with
- * the right si_band and si_fd.
+ * (async_received()), as sigwaitinfo() does. Who reads them from a signalfd sees
+ * SI_SIGIO, with the right si_band and si_fd.
  *
  * Place in the flow: calls_fd.c, socket.c (ioctl) and establish.c call
  * async_update() when the flag or the owner changes.

@@ -129,6 +129,9 @@ int fd_lost_error(void);
 #define STACK_CALL(fd, expr, kernel)                                                                         \
 	({                                                                                                   \
 		int saved_errno_ = errno;                                                                    \
+		bool anywhere_call_ = UNLIKELY(thread_marks.anywhere);                                       \
+		if (anywhere_call_)                                                                          \
+			cancel_put_off();                                                                    \
 		ref held = fd_hold(fd);                                                                      \
 		int64_t r_;                                                                                  \
 		if (held) {                                                                                  \
@@ -139,6 +142,8 @@ int fd_lost_error(void);
 			     : fd_hidden(fd)	    ? -EBADF                                                 \
 						    : negative(kernel);                                             \
 		}                                                                                            \
+		if (anywhere_call_)                                                                          \
+			cancel_let_in();                                                                     \
 		result(r_, saved_errno_);                                                                    \
 	})
 

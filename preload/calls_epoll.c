@@ -44,7 +44,7 @@ int epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 		return (int)result(-EBADF, saved_errno);
 	if ((fd_kind(epfd) != FD_EPOLL && fd_kind(fd) == FD_KERNEL) || netio_internal_thread())
 		return REAL(epoll_ctl)(epfd, op, fd, ev);
-	return (int)result(epoll_shadow_ctl(epfd, op, fd, ev), saved_errno);
+	return (int)result(UNCANCELLED(epoll_shadow_ctl(epfd, op, fd, ev)), saved_errno);
 }
 
 /* ------------------------------------------------------------ waiting */
@@ -106,7 +106,8 @@ static int waited(struct plain *p, nsec deadline)
 	n = plain_wait(p);
 	if (n != EPOLL_PLAIN_AGAIN)
 		return n;
-	return (int)result(epoll_shadow_wait(p->epfd, p->ev, p->max, deadline, p->mask), saved_errno);
+	return (int)result(UNCANCELLED(epoll_shadow_wait(p->epfd, p->ev, p->max, deadline, p->mask)),
+			   saved_errno);
 }
 
 /* 0: now. The clock is not read for a set that libc waits on. */

@@ -66,10 +66,10 @@ OUT_OF_LINE int close_known(int fd)
 		return REAL(close)(fd);
 	case FD_STREAM:
 		if (!process_is_vfork_child())
-			return (int)result(close_stream(fd), saved_errno);
+			return (int)result(UNCANCELLED(close_stream(fd)), saved_errno);
 		return REAL(close)(fd);
 	default:
-		fd_closing(fd);
+		UNCANCELLED((fd_closing(fd), 0));
 		errno = saved_errno;
 		return REAL(close)(fd);
 	}
@@ -202,7 +202,7 @@ int dup2(int from, int to)
 	if (from == to)
 		return fd_hidden(from) ? (int)result(-EBADF, saved_errno) : REAL(dup2)(from, to);
 	r = number_retire(from, to);
-	return (int)result(r < 0 ? r : dup_onto(from, to, 0), saved_errno);
+	return (int)result(r < 0 ? r : UNCANCELLED(dup_onto(from, to, 0)), saved_errno);
 }
 
 int __dup2(int from, int to)
@@ -217,7 +217,7 @@ int dup3(int from, int to, int flags)
 	if (from == to || flags & ~O_CLOEXEC)
 		return REAL(dup3)(from, to, flags); /* EINVAL */
 	r = number_retire(from, to);
-	return (int)result(r < 0 ? r : dup_onto(from, to, flags), saved_errno);
+	return (int)result(r < 0 ? r : UNCANCELLED(dup_onto(from, to, flags)), saved_errno);
 }
 
 /* ------------------------------------------------------------ fcntl, ioctl */

@@ -5,6 +5,8 @@
  * fork() and what is built on it run pthread_atfork's handlers, exit() and
  * return from main our destructor (process.c); these here run neither.
  */
+#include <pthread.h>
+
 #include "preload/calls.h"
 #include "preload/process.h"
 
@@ -34,6 +36,47 @@ void pthread_exit(void *value)
 	process_thread_ends();
 	for (;;)
 		REAL(pthread_exit)(value);
+}
+
+/*
+ * A thread that is cancelled in the middle of the stack would leave its lock
+ * behind: its wish waits while it is inside, and is real only outside.
+ */
+int pthread_setcanceltype(int type, int *old)
+{
+	struct thread_marks *m = &thread_marks;
+	int was, r;
+
+	if (m->cancel_put_off) { /* a handler, or what runs at the thread's end */
+		was = m->cancel_type;
+		r = type == PTHREAD_CANCEL_ASYNCHRONOUS || type == PTHREAD_CANCEL_DEFERRED ? 0 : EINVAL;
+	} else {
+		r = REAL(pthread_setcanceltype)(type, &was);
+		if (!r)
+			m->anywhere = type == PTHREAD_CANCEL_ASYNCHRONOUS;
+	}
+	if (!r) {
+		m->cancel_type = (uint8_t)type;
+		if (old)
+			*old = was;
+	}
+	return r;
+}
+
+void cancel_put_off(void)
+{
+	if (!thread_marks.cancel_put_off++)
+		REAL(pthread_setcanceltype)(PTHREAD_CANCEL_DEFERRED, NULL);
+}
+
+void cancel_let_in(void)
+{
+	struct thread_marks *m = &thread_marks;
+
+	if (!m->cancel_put_off || --m->cancel_put_off)
+		return;
+	m->anywhere = m->cancel_type == PTHREAD_CANCEL_ASYNCHRONOUS;
+	REAL(pthread_setcanceltype)(m->cancel_type, NULL);
 }
 
 void _exit(int status)

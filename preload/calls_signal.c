@@ -4,6 +4,7 @@
  * signal.c has the application's view and goes to libc until the first stack
  * socket; here only the shapes differ.
  */
+#include "preload/async.h"
 #include "preload/calls.h"
 
 /* A sanitizer sets its handlers before any constructor has run. */
@@ -75,6 +76,24 @@ int sigignore(int sig)
 {
 	int saved_errno = errno;
 	return (int)result(ready() ? -ENOSYS : signal_ignore(sig), saved_errno);
+}
+
+/* Without a handler, who would put the right code in (async.c)? */
+static int taken(int sig, siginfo_t *info)
+{
+	if (sig > 0 && info && info->si_code == SI_SIGIO)
+		async_received(info);
+	return sig;
+}
+
+int sigwaitinfo(const sigset_t *set, siginfo_t *info)
+{
+	return taken(REAL(sigwaitinfo)(set, info), info);
+}
+
+int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *timeout)
+{
+	return taken(REAL(sigtimedwait)(set, info, timeout), info);
 }
 
 int siginterrupt(int sig, int on)

@@ -46,7 +46,7 @@ int bind(int fd, const struct sockaddr *sa, socklen_t len)
 	switch (fd_kind(fd)) {
 	case FD_TCP:
 	case FD_LISTENER: /* only one that was shut down */
-		return (int)result(socket_bind(fd, sa, len), saved_errno);
+		return (int)result(UNCANCELLED(socket_bind(fd, sa, len)), saved_errno);
 	case FD_STREAM:
 		return (int)result(-EINVAL, saved_errno); /* it has its address */
 	default:
@@ -61,7 +61,7 @@ int listen(int fd, int backlog)
 	switch (fd_kind(fd)) {
 	case FD_TCP:
 	case FD_LISTENER:
-		return (int)result(socket_listen(fd, backlog), saved_errno);
+		return (int)result(UNCANCELLED(socket_listen(fd, backlog)), saved_errno);
 	case FD_STREAM:
 		return (int)result(-EINVAL, saved_errno); /* connected */
 	default:
@@ -98,7 +98,7 @@ int connect(int fd, const struct sockaddr *sa, socklen_t len)
 	case FD_TCP:
 	case FD_STREAM:
 	case FD_LISTENER:
-		return (int)result(socket_connect(fd, sa, len), saved_errno);
+		return (int)result(UNCANCELLED(socket_connect(fd, sa, len)), saved_errno);
 	default:
 		return fd_hidden(fd) ? (int)result(-EBADF, saved_errno) : REAL(connect)(fd, sa, len);
 	}

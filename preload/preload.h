@@ -71,12 +71,34 @@ struct thread_marks {
 	volatile int no_restart; /* one of them lacked SA_RESTART */
 	struct waitset *armed;	 /* about to sleep in it: a signal rings its bell */
 	sigset_t saved_mask;
+	uint8_t anywhere;	/* the application lets this thread be cancelled at any instruction */
+	uint8_t cancel_type;	/* what it asked for last */
+	uint32_t cancel_put_off; /* nested cancel_put_off() */
 };
 extern __thread struct thread_marks thread_marks __attribute__((tls_model("initial-exec")));
 /* Restore the mask: what was put off arrives now (signal.c). */
 void signals_release(void);
+/*
+ * PTHREAD_CANCEL_ASYNCHRONOUS: between the two this thread, which holds something
+ * of the library's, is cancelled where it sleeps, or by the second (calls_process.c).
+ */
+void cancel_put_off(void);
+void cancel_let_in(void);
+/* The same around a whole call; only threads of that type pay more than a test. */
+#define UNCANCELLED(expr)                                                                                    \
+	({                                                                                                   \
+		bool anywhere_ = __builtin_expect(thread_marks.anywhere, 0);                                 \
+		if (anywhere_)                                                                               \
+			cancel_put_off();                                                                    \
+		__typeof__(expr) answer_ = (expr);                                                           \
+		if (anywhere_)                                                                               \
+			cancel_let_in();                                                                     \
+		answer_;                                                                                     \
+	})
 static inline void lib_enter(void)
 {
+	if (__builtin_expect(thread_marks.anywhere, 0))
+		cancel_put_off();
 	thread_marks.depth++;
 	atomic_signal_fence(memory_order_seq_cst);
 }
@@ -87,6 +109,8 @@ static inline void lib_leave(void)
 	atomic_signal_fence(memory_order_seq_cst);
 	if (__builtin_expect(thread_marks.deferred && !thread_marks.depth, 0))
 		signals_release();
+	if (__builtin_expect(thread_marks.anywhere, 0))
+		cancel_let_in();
 }
 
 /* ------------------------------------------------------------------ descriptors (fdtable.c) */

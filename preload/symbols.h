@@ -108,6 +108,7 @@
 	X(process, int, clone, (int (*)(void *), void *, int, void *, ...))                                  \
 	X(process, pid_t, _Fork, (void))                                                                     \
 	X(process, void, pthread_exit, (void *))                                                             \
+	X(process, int, pthread_setcanceltype, (int, int *))                                                 \
 	X(process, void, _exit, (int))                                                                       \
 	X(process, void, _Exit, (int))
 
@@ -135,7 +136,9 @@
 	X(signal, sighandler_t, __sysv_signal, (int, sighandler_t))                                          \
 	X(signal, sighandler_t, sigset, (int, sighandler_t))                                                 \
 	X(signal, int, sigignore, (int))                                                                     \
-	X(signal, int, siginterrupt, (int, int))
+	X(signal, int, siginterrupt, (int, int))                                                             \
+	X(signal, int, sigwaitinfo, (const sigset_t *, siginfo_t *))                                         \
+	X(signal, int, sigtimedwait, (const sigset_t *, siginfo_t *, const struct timespec *))
 
 #define SYMBOLS_STDIO(X)                                                                                     \
 	X(stdio, FILE *, fdopen, (int, const char *))                                                        \
