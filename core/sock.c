@@ -99,6 +99,8 @@ static int connect_begin(struct stack_cx *cx, struct tcb *t, const struct endpoi
 		return connect_again(cx, t);
 	if (t->state != TCPS_CLOSED)
 		return -EISCONN;
+	if (!remote)
+		return -EDESTADDRREQ;
 	int err = tcb_connect(cx, t, local, remote);
 	return err ? err : -EINPROGRESS;
 }

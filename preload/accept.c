@@ -191,14 +191,14 @@ int socket_accept(int fd, ref d, struct sockaddr *sa, socklen_t *len, int flags)
 {
 	struct description *p = description_of(d);
 	nsec timeout = atomic_load(&p->rcvtimeo), deadline = 0;
-	int r;
+	int r, bad = 0; /* the place for the peer's name is found bad when there is a name to write */
 
 	if (flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK) || p->kind != FD_LISTENER)
 		return -EINVAL;
-	if (sa && !len)
-		return -EFAULT;
-	if (sa && *len > INT32_MAX)
-		return -EINVAL;
+	if (sa)
+		bad = !memory_readable(len, sizeof *len) ? -EFAULT : *len > INT32_MAX ? -EINVAL : 0;
+	if (bad)
+		sa = NULL;
 	lib_enter();
 	r = accept_once(d, sa, len, flags);
 	if (r == -EAGAIN && !atomic_load(&p->nonblock)) {
@@ -213,6 +213,11 @@ int socket_accept(int fd, ref d, struct sockaddr *sa, socklen_t *len, int flags)
 				break;
 			r = 0;
 		}
+	}
+	if (r >= 0 && bad) {
+		fd_closing(r);
+		sys.syscall(SYS_close, r);
+		r = bad;
 	}
 	lib_leave();
 	return r;

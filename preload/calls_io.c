@@ -128,7 +128,8 @@ OUT_OF_LINE ssize_t writev_known(int fd, const struct iovec *iov, int iovcnt)
 {
 	if (!fd_is_stack(fd))
 		return REAL(writev)(fd, iov, iovcnt);
-	return STACK_CALL(fd, socket_send(fd, held, iov, iovcnt, 0), REAL(writev)(fd, iov, iovcnt));
+	return STACK_CALL(fd, vector_is_nothing(iov, iovcnt) ? 0 : socket_send(fd, held, iov, iovcnt, 0),
+			  REAL(writev)(fd, iov, iovcnt));
 }
 
 ssize_t writev(int fd, const struct iovec *iov, int iovcnt)
@@ -156,7 +157,7 @@ OUT_OF_LINE ssize_t recv_known(int fd, void *buf, size_t n, int flags)
 {
 	if (!fd_is_stack(fd))
 		return REAL(recv)(fd, buf, n, flags);
-	struct iovec iov = {buf, n};
+	struct iovec iov = {buf, MIN_OF(n, CALL_MAX)};
 	return STACK_CALL(fd, socket_recv(fd, held, &iov, 1, flags), REAL(recv)(fd, buf, n, flags));
 }
 
@@ -178,8 +179,13 @@ OUT_OF_LINE ssize_t recvfrom_known(int fd, void *buf, size_t n, int flags, struc
 	if (!fd_is_stack(fd))
 		return REAL(recvfrom)(fd, buf, n, flags, sa, len);
 	ssize_t r = recv(fd, buf, n, flags);
-	if (r >= 0 && sa && len)
-		*len = 0; /* tcp(7): the stream has no source addresses */
+	if (r < 0 || !sa)
+		return r;
+	if (!memory_readable(len, sizeof *len) || *len > INT32_MAX) {
+		errno = memory_readable(len, sizeof *len) ? EINVAL : EFAULT;
+		return -1; /* what was read is gone, as in the kernel */
+	}
+	*len = 0; /* tcp(7): the stream has no source addresses */
 	return r;
 }
 
@@ -195,25 +201,6 @@ ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t size, int flags, stru
 	if (n > size)
 		__chk_fail();
 	return recvfrom(fd, buf, n, flags, sa, len);
-}
-
-/* As the kernel's put_cmsg() for its only control message of TCP. Returns the length used. */
-static size_t put_inq(struct msghdr *m, int left)
-{
-	struct cmsghdr head = {CMSG_LEN(sizeof left), IPPROTO_TCP, TCP_CM_INQ};
-	uint8_t *to = m->msg_control;
-
-	if (!to || m->msg_controllen < sizeof head) {
-		m->msg_flags |= MSG_CTRUNC;
-		return 0;
-	}
-	if (m->msg_controllen < head.cmsg_len) {
-		m->msg_flags |= MSG_CTRUNC;
-		head.cmsg_len = m->msg_controllen;
-	}
-	memcpy(to, &head, sizeof head);
-	memcpy(to + sizeof head, &left, head.cmsg_len - sizeof head);
-	return MIN_OF(CMSG_SPACE(sizeof left), m->msg_controllen);
 }
 
 static int64_t recv_message(int fd, ref d, struct msghdr *m, int flags)
@@ -232,7 +219,7 @@ static int64_t recv_message(int fd, ref d, struct msghdr *m, int flags)
 		m->msg_namelen = 0;
 		m->msg_flags = (flags & MSG_CMSG_CLOEXEC) | (flags & MSG_OOB ? MSG_OOB : 0);
 		if (UNLIKELY(atomic_load_explicit(&description_of(d)->inq, memory_order_relaxed)))
-			used = put_inq(m, socket_left(d));
+			used = control_put_inq(m, socket_left(d));
 		m->msg_controllen = used;
 	}
 	return r;
@@ -307,7 +294,7 @@ OUT_OF_LINE ssize_t send_known(int fd, const void *buf, size_t n, int flags)
 {
 	if (!fd_is_stack(fd))
 		return REAL(send)(fd, buf, n, flags);
-	struct iovec iov = {(void *)(uintptr_t)buf, n};
+	struct iovec iov = {(void *)(uintptr_t)buf, MIN_OF(n, CALL_MAX)};
 	return STACK_CALL(fd, socket_send(fd, held, &iov, 1, flags), REAL(send)(fd, buf, n, flags));
 }
 
@@ -359,6 +346,14 @@ static int64_t send_message(int fd, ref d, const struct msghdr *m, int flags)
 		return -EFAULT;
 	if (m->msg_iovlen > INT32_MAX)
 		return -EMSGSIZE;
+	if (UNLIKELY(m->msg_control && m->msg_controllen)) {
+		int bad = control_check(m);
+
+		/* who cannot send at all hears that */
+		r = bad ? socket_send(fd, d, NULL, 0, flags) : 0;
+		if (bad)
+			return r < 0 ? r : bad;
+	}
 	r = socket_send(fd, d, m->msg_iov, (int)m->msg_iovlen, flags);
 	return r == -EINVAL && m->msg_iovlen > 1024 ? -EMSGSIZE : r;
 }
@@ -404,11 +399,11 @@ static int64_t send_messages(int fd, ref d, struct mmsghdr *v, unsigned int n, i
 	n = MIN_OF(n, 1024u); /* UIO_MAXIOV: sendmmsg(2) */
 	while (i < n) {
 		size_t want = 0;
-		for (size_t k = 0; k < v[i].msg_hdr.msg_iovlen; k++)
-			want += v[i].msg_hdr.msg_iov[k].iov_len;
 		r = send_message(fd, d, &v[i].msg_hdr, flags);
 		if (r < 0)
 			break;
+		for (size_t k = 0; k < v[i].msg_hdr.msg_iovlen; k++)
+			want += v[i].msg_hdr.msg_iov[k].iov_len;
 		v[i++].msg_len = (unsigned int)r;
 		if ((size_t)r < want)
 			break;

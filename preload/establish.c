@@ -288,9 +288,11 @@ static int connect_again(int fd, const struct sockaddr *sa, socklen_t len)
 {
 	struct endpoint remote, local = {.port = 0};
 	ref d;
-	int r;
+	int r, bad;
 
-	if (!sa)
+	if (len > sizeof(struct sockaddr_storage))
+		return -EINVAL;
+	if (!memory_readable(sa, len))
 		return -EFAULT;
 	if (len < sizeof sa->sa_family)
 		return -EINVAL;
@@ -306,8 +308,11 @@ static int connect_again(int fd, const struct sockaddr *sa, socklen_t len)
 			r = -EAFNOSUPPORT;
 		if (!r && !policy_use_stack(&the_config, false, &remote))
 			r = -ENETUNREACH; /* this socket left the kernel with its first connect() */
-		if (!r)
-			r = stream_connect(d, &local, &remote);
+		bad = r;
+		/* what goes on is said first, whatever the address */
+		r = stream_connect(d, &local, bad ? NULL : &remote);
+		if (bad && r == -EDESTADDRREQ)
+			r = bad;
 	}
 	lib_leave();
 	fd_release(d);

@@ -148,6 +148,16 @@ static int64_t vector_length(const struct iovec *iov, int iovcnt)
 	return (int64_t)total;
 }
 
+bool vector_is_nothing(const struct iovec *iov, int iovcnt)
+{
+	if (iovcnt < 0 || iovcnt > IOV_MAX || !memory_readable(iov, (size_t)iovcnt * sizeof *iov))
+		return false;
+	for (int i = 0; i < iovcnt; i++)
+		if (iov[i].iov_len)
+			return false;
+	return true;
+}
+
 /* ------------------------------------------------------------ with pumps */
 
 /* The lock; for a connection that a process without hooks has, too, with the turn. */
@@ -515,6 +525,11 @@ int socket_ioctl(int fd, ref d, unsigned long request, void *arg)
 			return get_int(d, SOCK_OPT_OUTQNSD, arg);
 		case SIOCATMARK:
 			return get_int(d, SOCK_OPT_ATMARK, arg);
+		case SIOCGSTAMP_OLD:
+		case SIOCGSTAMPNS_OLD:
+		case SIOCGSTAMP_NEW:
+		case SIOCGSTAMPNS_NEW:
+			return -ENOENT; /* TCP stamps no segment for them */
 		}
 	}
 	/* FIOCLEX, owners, SIOCGIF..., and ENOTTY for terminals: the placeholder is a socket and answers so

@@ -23,6 +23,16 @@ bool establish_both_halves(int fd, struct endpoint *local);
 /* The stack's own address: known from the configuration before there is a stack. */
 struct ipaddr stack_address(void);
 
+/* A vector of nothing, unlike write() of nothing, never reaches the socket. */
+bool vector_is_nothing(const struct iovec *iov, int iovcnt);
+
+/* ------------------------------------------------------------ control.c */
+
+/* What the kernel says of a message's control part that is to be sent: 0 or a negative errno. */
+int control_check(const struct msghdr *m);
+/* As the kernel's put_cmsg() for its only control message of TCP. Returns the length used. */
+size_t control_put_inq(struct msghdr *m, int left);
+
 /* ------------------------------------------------------------ options.c */
 
 #define OPTION_ROWS_MAX 64

@@ -160,6 +160,7 @@ ref sock_create(struct stack_cx *cx);
  * (from a loopback address to the outside, or the other family), -ENOBUFS.
  * 127.0.0.0/8, ::1 and the stack's own address are reached inside the stack.
  * After an outcome by edge, a second call returns 0 once (connected) or the error once, as Linux's.
+ * remote NULL: only what is said of an attempt that has begun; -EDESTADDRREQ if there is none.
  */
 int sock_connect(struct stack_cx *cx, ref s, const struct endpoint *local, const struct endpoint *remote);
 
