@@ -541,6 +541,23 @@ static void static_alone(bool outer)
 	ended("static, alone", p);
 }
 
+/* A listener in it is the kernel's there, and a member once. */
+static void static_listener(bool outer)
+{
+	pid_t p = begin_case("static, listener");
+
+	if (!p) {
+		int port, l = listen_any(&port), ep = epoll_create1(0), over = epoll_create1(EPOLL_CLOEXEC);
+
+		ep_add(ep, l, EPOLLIN, LISTENER);
+		if (outer)
+			ep_add(over, ep, EPOLLIN, INNER);
+		ep_show("nobody", ep, 8, 0);
+		become(getenv("TEST_STILL"), "call", (int[]){ep, port}, 2);
+	}
+	ended("static, listener", p);
+}
+
 /* Its parent goes on with the set: the child can see that something is ready. */
 static void static_beside(void)
 {
@@ -624,6 +641,8 @@ int main(int argc, char **argv)
 	message_and_both();
 	static_alone(false);
 	static_alone(true);
+	static_listener(false);
+	static_listener(true);
 	static_beside();
 	return 0;
 }

@@ -5,13 +5,16 @@
  *   is FD            prints whether the number is open
  *   watch EP FD      says something on a socket, and waits for the answer in an epoll set; then FD is no
  * member poll EP FD       polls an epoll set, once a byte has come from FD
+ *   call EP PORT     connects to a listener of this machine, which is a member of the set
  */
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static void show(int ep)
@@ -51,6 +54,17 @@ static int poll_set(int ep, int fd)
 	return 0;
 }
 
+static int call(int ep, int port)
+{
+	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons((unsigned short)port)};
+
+	sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (connect(socket(AF_INET, SOCK_STREAM, 0), (struct sockaddr *)&sa, sizeof sa))
+		perror("connect");
+	show(ep);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	static const char text[] = "a static child's words";
@@ -66,6 +80,8 @@ int main(int argc, char **argv)
 		return watch(atoi(argv[2]), atoi(argv[3]));
 	if (argc == 4 && !strcmp(argv[1], "poll"))
 		return poll_set(atoi(argv[2]), atoi(argv[3]));
+	if (argc == 4 && !strcmp(argv[1], "call"))
+		return call(atoi(argv[2]), atoi(argv[3]));
 	if (argc < 3 || strcmp(argv[1], "say") != 0) {
 		while (read(0, b, 1) > 0)
 			;

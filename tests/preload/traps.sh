@@ -7,7 +7,7 @@
 #    4 stdio, the flush at exit      t04_*; f: stdio_streams stdio_exit
 #    5 stale numbers                 f: stdio_streams stdio_numbers
 #   11 tags like the application's   f: ep_members (tags)                   26 socket call details   f: both_connect both_life
-#   12 epoll semantics               f: ep_*                                27 all numbers           f: trap_numbers
+#   12 epoll semantics               f: ep_*; t12_*                         27 all numbers           f: trap_numbers
 #   13 epoll fairness                f: ep_fair                             28 UTCP_REQUIRE          t28_require
 #   14 EINTR, SA_RESTART, time-outs  f: block_signals both_signal           29 start-up              t29_load t29_kernel_only
 #   15 handlers that do I/O          f: sig_handler_io sig_longjmp          31 the elected waiter    f: elected trap_hog
@@ -507,6 +507,20 @@ c_t33_longjmp() {
 	helper=$(counter RxFramesHelper stats)
 	echo "the helper took $helper frames"
 	[ "$helper" -ge 1 ] || fail "nobody takes the frames after siglongjmp() out of a wait"
+}
+
+# ------------------------------------------------------------ 12: sets that exec() closes
+
+# What is left of them goes: the region holds no more after many than after few.
+c_t12_exec_sets() {
+	local rounds few= many=
+	build exec_sets
+	for rounds in 2 40; do
+		UTCP_DEV=none UTCP_LOOPBACK=stack UTCP_STATS=$WORK/stats.$rounds ours ./exec_sets $rounds || fail "status $?"
+	done
+	few=$(counter RegionBytes stats.2) many=$(counter RegionBytes stats.40)
+	[ "$few" -gt 0 ] || fail "no figures"
+	same "$few" "$many"
 }
 
 # ------------------------------------------------------------ io_uring
