@@ -98,7 +98,8 @@ int main(void)
 	fcntl(fd, F_SETFL, O_NONBLOCK);
 	while (send(fd, page, 2 * PAGE, 0) > 0 || polled(fd, POLLOUT, 200))
 		;
-	SHOW(send(fd, hole, 10, 0));
+	/* whether there is room for a byte depends on when the last ACK came: not which of the two */
+	SHOW(send(fd, hole, 10, 0) < 0 && (errno == EFAULT || errno == EAGAIN));
 	SHOW(shutdown(fd, SHUT_WR));
 	SHOW(send(fd, hole, 10, MSG_NOSIGNAL));
 	peer("close");

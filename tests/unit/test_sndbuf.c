@@ -119,7 +119,7 @@ static void segment_sizes(void)
 		uint32_t limit;
 	} sizes[] = {
 	    {524, 536, 20 * (2048 + 256)},	 /* no MSS option: 1112 */
-	    {536, 1460, 20 * (2048 + 256)},	 /* behind a narrow path: by the larger */
+	    {1448, 8960, 20 * (16384 + 256)},	 /* behind a narrow path: by the larger */
 	    {1472, 1472, 20 * (2048 + 256)},	 /* 2048 exactly */
 	    {1473, 1473, 20 * (4096 + 256)},	 /* and one more */
 	    {8948, 8960, 20 * (16384 + 256)},	 /* jumbo frames */
