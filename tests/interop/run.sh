@@ -101,6 +101,8 @@ if [ "${1:-}" = --case ]; then
 	trap case_clean EXIT
 	trap 'exit 143' TERM
 	cd "$WORK" || exit 1
+	# Silences are measured in time: what else runs on this machine must not make them.
+	[ -z "${LOSSY_REPORT:-}" ] || { renice -n -15 -p $$ && echo -15 >/proc/self/autogroup; } >/dev/null 2>&1
 	"c_$2"
 	status=$?
 	[ $status = 0 ] || fail "the case returned $status"
@@ -144,7 +146,7 @@ while read -r name seconds only; do
 		rm -f "$UTCP_PCAP"
 	fi
 	start=$EPOCHREALTIME
-	timeout -k 5 "$seconds" bash "$here/run.sh" --case "$name" >"$log" 2>&1 </dev/null
+	timeout -k 5 "$seconds" setsid bash "$here/run.sh" --case "$name" >"$log" 2>&1 </dev/null
 	status=$?
 	took=$(awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')
 	if [ $status = 0 ]; then
