@@ -120,8 +120,8 @@ static bool loan_settle(struct stack_cx *cx, struct pump *p, ref s)
 }
 
 /*
- * What the connection has for the heir. A pending error is reported once, to whoever asks first: that is not us
- * while somebody without a pump may ask (the heir hears of it without).
+ * What the connection has for the heir. A pending error is reported once, to whoever asks first: that is not
+ * us while somebody without a pump may ask (the heir hears of it without).
  */
 static int64_t peek(struct stack_cx *cx, const struct pump *p, ref s, const struct iovec *iov)
 {

@@ -33,7 +33,9 @@ trap cleanup EXIT
 trap 'exit 1' INT TERM
 
 lib=$(cd "$build" && pwd)/libutcp.so
-ip link set lo up && ip tuntap add utcp0 mode tap vnet_hdr && ip addr add 10.77.0.1/24 dev utcp0 &&
+# Without IPv6 the kernel has nothing to say of its own accord: a frame that no test asked for wakes who was forgotten.
+ip link set lo up && ip tuntap add utcp0 mode tap vnet_hdr && echo 1 >/proc/sys/net/ipv6/conf/utcp0/disable_ipv6 &&
+	ip addr add 10.77.0.1/24 dev utcp0 &&
 	ip link set utcp0 up || exit 1
 
 # A cancelled thread abandons frames, and the marks of the address sanitizer around their variables stay: over the
