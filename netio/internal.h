@@ -305,7 +305,9 @@ struct proc {
 	bool driver;	 /* counted in region_head.drivers */
 	bool whole;	 /* made, and not being freed */
 	bool blind;	 /* runs without our hooks: it cannot serve the stack (forward.c) */
+	bool forked;	 /* whoever lives here signs at once: pid is not 0 for long */
 	uint64_t reaps;	 /* the PID namespace (its inode) whose orphans it adopts; 0: none */
+	nsec doubted;	 /* when a keeper without its line first found it unsigned; 0: not yet */
 };
 _Static_assert(sizeof(struct proc) <= 64, "struct proc outgrew its pool class");
 
@@ -336,6 +338,8 @@ ref proc_spawned(struct netio *n, struct stack_cx *cx, const struct spawn_messag
 bool proc_is_current(const struct stack_cx *cx, ref proc, uint32_t serial);
 /* Does it live for certain? False says nothing. */
 bool proc_lives(struct netio *n, ref proc);
+/* Say so again: the kernel drops the mark when any descriptor of the region's file is closed. */
+void proc_mark(struct netio *n);
 /* exec(): our own slot `proc`, but the threads, wait sets and driver of the old image are gone. */
 bool proc_renew(struct netio *n, struct stack_cx *cx, ref proc, uint32_t serial);
 void proc_waiters_add(struct netio *n, struct stack_cx *cx, ref hold, int by);

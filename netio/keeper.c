@@ -45,16 +45,14 @@
 #include "netio/passage.h"
 #include "netio/pump.h"
 
-#define LINES_MAX     65536u
-#define STRANGERS_MAX 256 /* lines that have not said yet whose they are */
-#define EVENTS	      16
-#define NUMBERS_MAX   262144u
-#define SIGSET_BYTES  8 /* of the kernel's sigset_t */
-#define MISSING_NS    (500 * NS_PER_MS)
-#define HASTY_NS      NS_PER_S
-#define UNKNOWN_PATIENCE                                                                                     \
-	(10 * NS_PER_S) /* for a slot whose process has never been seen, if it is the last                   \
-			 */
+#define LINES_MAX	 65536u
+#define STRANGERS_MAX	 256 /* lines that have not said yet whose they are */
+#define EVENTS		 16
+#define NUMBERS_MAX	 262144u
+#define SIGSET_BYTES	 8 /* of the kernel's sigset_t */
+#define MISSING_NS	 (500 * NS_PER_MS)
+#define HASTY_NS	 NS_PER_S
+#define UNKNOWN_PATIENCE (10 * NS_PER_S) /* for a slot whose process has never been seen */
 
 /* ------------------------------------------------------------ the process */
 
@@ -75,7 +73,6 @@ static struct keeper {
 	bool leaving;		   /* somebody waits for us to make room for another configuration */
 	bool missing;		   /* processes of an earlier keeper have not returned */
 	uint32_t strangers;	   /* lines without a process */
-	nsec born;
 	uint32_t drain_ms;
 	nsec limit; /* give up what is left then; 0: nothing is left or somebody lives */
 	uint32_t left;
@@ -387,6 +384,20 @@ static void arm(struct keeper *k, bool on)
 	watch(k, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, k->n->timer_fd, EVENT_TIMER);
 }
 
+/*
+ * Nobody has signed the slot. A forked child does so as soon as it runs: one that has not for so long never
+ * came to be, or was killed with whoever knew of it. A program that was spawned may not be preloaded: nobody
+ * can tell, until it is the last.
+ */
+static bool may_be_unborn(const struct keeper *k, struct proc *p, nsec now)
+{
+	if (p->pid)
+		return false;
+	if (!p->doubted)
+		p->doubted = now;
+	return now - p->doubted < UNKNOWN_PATIENCE || (k->open && !p->forked);
+}
+
 /* Processes of an earlier keeper that have no line to us: the dead ones are reaped. */
 static void look_for_missing(struct keeper *k)
 {
@@ -397,14 +408,12 @@ static void look_for_missing(struct keeper *k)
 
 	k->missing = false;
 	for (ref r = h->procs; r; r = next) {
-		const struct proc *p = pool_at(cx, r);
-		/* A program that was spawned and is not preloaded, or a fork() cut short: nobody can tell. */
-		bool unknown = !p->pid && (k->open || cx->now - k->born < UNKNOWN_PATIENCE);
+		struct proc *p = pool_at(cx, r);
 
 		next = p->next;
 		if (p->keeper == h->keepers || r == h->keeper || r == h->passages)
 			continue;
-		if (unknown || !proc_is_gone(n, cx, r))
+		if (may_be_unborn(k, p, cx->now) || !proc_is_gone(n, cx, r))
 			k->missing = true;
 		else
 			proc_reap(n, cx, r);
@@ -497,7 +506,7 @@ static void be_born(struct keeper *k)
 	struct stack_cx *cx = netio_enter(k->n);
 
 	h->hasty = cx->now - h->keeper_born < HASTY_NS ? h->hasty + 1 : 0;
-	h->keeper_born = k->born = cx->now;
+	h->keeper_born = cx->now;
 	h->keepers++;
 	netio_leave(k->n);
 	driver_unpark(k->n);

@@ -49,6 +49,8 @@ uint64_t procs_layout(uint64_t hash)
 	    FIELD(proc, serial),
 	    FIELD(proc, keeper),
 	    FIELD(proc, driver),
+	    FIELD(proc, forked),
+	    FIELD(proc, doubted),
 	    sizeof(struct shared_object),
 	    offsetof(struct shared_object, pumps),
 	};
@@ -110,11 +112,17 @@ bool proc_adopts_orphans(struct netio *n)
 	return found;
 }
 
+void proc_mark(struct netio *n)
+{
+	struct flock mark = mark_of(n->proc);
+
+	if (n->proc)
+		RAW3(SYS_fcntl, n->region.fd, F_SETLK, &mark);
+}
+
 /* This process is the one in slot r. */
 static void slot_sign(struct netio *n, struct stack_cx *cx, ref r)
 {
-	struct flock mark = mark_of(r);
-
 	proc_at(cx, r)->pid = getpid();
 	n->serial = proc_at(cx, r)->serial;
 	n->sign = n->is_keeper ? &n->serial : &proc_at(cx, r)->serial;
@@ -122,7 +130,8 @@ static void slot_sign(struct netio *n, struct stack_cx *cx, ref r)
 		proc_at(cx, r)->reaps = pid_namespace();
 		n->region.head->has_init = 1;
 	}
-	RAW3(SYS_fcntl, n->region.fd, F_SETLK, &mark);
+	n->proc = r;
+	proc_mark(n);
 }
 
 bool proc_is_current(const struct stack_cx *cx, ref r, uint32_t serial)
@@ -544,6 +553,7 @@ void netio_before_fork(struct netio *n, ref *(*inherit)(ref object))
 		waitsets_before_fork(n, cx, child);
 		n->forking.proc = child;
 		n->forking.serial = proc_at(cx, child)->serial;
+		proc_at(cx, child)->forked = true;
 		keeper_add(n, child, &n->forking.line);
 	}
 	n->region.head->making = REF_NONE;
@@ -569,8 +579,6 @@ void netio_parent_after_fork(struct netio *n)
 /* The lock is the parent's: it lets go of it, not we. */
 int netio_child_after_fork(struct netio *n)
 {
-	struct stack_cx *cx;
-
 	if (n->forgotten || !n->forking.locked)
 		return -ESRCH;
 	fds_after_fork(true);
@@ -596,10 +604,13 @@ int netio_child_after_fork(struct netio *n)
 		n->forking.line = -1;
 		fds_rename(line, &n->keeper_fd);
 	}
+	/* Before we wait for the lock: parent and keeper may die meanwhile, and then nobody else knows of us.
+	 */
+	if (*n->sign == n->serial)
+		slot_sign(n, &n->cx, n->proc);
 	keeper_line_after_fork(n);
 	waitsets_after_fork(n);
-	cx = netio_enter(n);
-	slot_sign(n, cx, n->proc);
+	netio_enter(n);
 	netio_leave(n);
 	return 0;
 }

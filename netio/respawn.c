@@ -397,6 +397,8 @@ static int line_renew(struct netio *n)
 	atomic_store(&n->line_lost, false);
 	n->keepers = n->region.head->keepers;
 	n->look_at = netio_now() + LOOK_NS;
+	if (!n->severed)
+		proc_mark(n);
 	if (keeper_alive(n))
 		return 0;
 	if (n->severed)

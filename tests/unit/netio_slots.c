@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 #include "netio/internal.h"
 #include "tests/unit/netio_kit.h"
@@ -162,6 +163,68 @@ static void line_without_a_death(void)
 	CHECK(gone_soon(other.proc, other.serial));
 }
 
+/*
+ * Slots that nobody has signed, and of which a new keeper has no line: that of a child killed with those who
+ * knew of it is reaped while others live; that of a program which may not know of us is not.
+ */
+static void unsigned_slots(void)
+{
+	struct slot other, child, program;
+	struct stack_cx *cx;
+	int line;
+
+	stack_begin();
+	other = slot_make();
+	child = slot_make();
+	program = slot_make();
+	cx = netio_enter(n);
+	((struct proc *)pool_at(cx, child.proc))->forked = true;
+	((struct proc *)pool_at(cx, child.proc))->doubted = 1; /* for longer than it takes */
+	((struct proc *)pool_at(cx, program.proc))->doubted = 1;
+	netio_leave(n);
+	line = line_announce(other);
+	keeper_has_read(n->keeper_fd);
+	lock_acquire(n);
+	fds_drop(&n->keeper_fd); /* it looks for us, and for all whose line it does not have */
+	lock_release(n);
+	CHECK(gone_soon(child.proc, child.serial));
+	CHECK(current(program.proc, program.serial));
+	CHECK(current(other.proc, other.serial));
+	CHECK(!netio_is_severed(n));
+	close(line);
+	CHECK(gone_soon(other.proc, other.serial));
+	CHECK(keeper_start(n) == 0);
+	cx = netio_enter(n);
+	proc_reap(n, cx, program.proc);
+	netio_leave(n);
+}
+
+/* The kernel drops record locks when any descriptor of the file is closed. */
+static bool is_marked(void)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(!proc_lives(n, n->proc));
+	CHECK_FATAL(waitpid(pid, &status, 0) == pid);
+	return status == 0;
+}
+
+static void mark_comes_back(void)
+{
+	int number;
+
+	stack_begin();
+	CHECK(is_marked());
+	number = n->region.fd;
+	CHECK(netio_vacate_fd(number) == 0);
+	close(number); /* the application's dup2() */
+	CHECK(!is_marked());
+	CHECK(keeper_start(n) == 0);
+	CHECK(is_marked());
+}
+
 static uint32_t severed_count;
 
 static void on_severed(void)
@@ -232,4 +295,6 @@ static void severed(void)
 
 CHECK_MAIN("netio_slots", {"the word of a dead child does not reap the heir of its place", word_of_the_dead},
 	   {"a life line that ends is no death", line_without_a_death},
+	   {"slots that nobody has signed", unsigned_slots},
+	   {"the mark of who lives comes back", mark_comes_back},
 	   {"a process whose slot was reaped touches nothing of the stack", severed})
