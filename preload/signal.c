@@ -30,6 +30,7 @@
  * Place in the flow: calls_signal.c -> here -> libc; wait.c asks here what
  * happened during a sleep.
  */
+#include <pthread.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -225,13 +226,18 @@ static void call_handler(const struct sigaction *a, int sig, siginfo_t *info, vo
 		a->sa_handler(sig);
 }
 
-/* Run the application's handler; ws: what the thread sleeps in, or NULL. errno belongs to the handler. */
+/*
+ * Run the application's handler; ws: what the thread sleeps in, or NULL. errno belongs to the handler.
+ *
+ * libc blocks with asynchronous cancellation: a handler over a wait could be cut off at any instruction, here
+ * and in all that it calls, with the stack's lock held. It is cancelled at its own points, or when it returns.
+ */
 static void deliver(int sig, siginfo_t *info, void *context, struct waitset *ws)
 {
 	struct thread_marks *m = &thread_marks;
 	struct thread_marks saved = *m;
 	uint32_t generation = wait_generation();
-	int saved_errno = errno;
+	int saved_errno = errno, cancel_type;
 	struct copy c = slot_read(sig);
 
 	if ((c.last.sa_flags & SA_RESETHAND) && !take_once(sig)) {
@@ -247,6 +253,7 @@ static void deliver(int sig, siginfo_t *info, void *context, struct waitset *ws)
 	if (!(c.last.sa_flags & SA_RESTART))
 		m->no_restart = 1;
 	if (ws) {
+		pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &cancel_type);
 		m->depth = 1;
 		waitset_suspend(ws);
 		wait_pass_on();
@@ -267,6 +274,8 @@ static void deliver(int sig, siginfo_t *info, void *context, struct waitset *ws)
 		m->saved_mask = saved.saved_mask;
 		m->deferred = saved.deferred;
 	}
+	if (ws)
+		pthread_setcanceltype(cancel_type, &cancel_type);
 	errno = saved_errno;
 }
 

@@ -304,8 +304,10 @@ void wait_cancelled(void *ws)
 {
 	struct thread_marks *m = &thread_marks;
 
+	/* Otherwise in a handler over the wait, which has been withdrawn for it. */
+	if (m->armed == ws)
+		waitset_cleanup(ws);
 	m->armed = NULL;
-	waitset_cleanup(ws);
 	wait_pass_on();
 	this_thread.holds = 0; /* the other clean-up handlers let go */
 	m->depth = 0;

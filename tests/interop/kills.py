@@ -214,7 +214,9 @@ def statistics(path):
 
 ending = False
 start("kernel-server", False, "serve", KERNEL, "9000", "2")
-look(0.3)
+listening = time.monotonic() + END_SECONDS
+while not children and time.monotonic() < listening:  # it listens when it has children
+    look(0.1)
 stats_path = os.path.join(work, "stats")
 start("anchor", True, "call", "1", KERNEL, "9000", UTCP_STATS=stats_path)
 start_server()
