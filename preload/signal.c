@@ -230,7 +230,8 @@ static void call_handler(const struct sigaction *a, int sig, siginfo_t *info, vo
  * Run the application's handler; ws: what the thread sleeps in, or NULL. errno belongs to the handler.
  *
  * libc blocks with asynchronous cancellation: a handler over a wait could be cut off at any instruction, here
- * and in all that it calls, with the stack's lock held. It is cancelled at its own points, or when it returns.
+ * and in all that it calls, with the stack's lock held. It is cancelled at its own points, or when it
+ * returns.
  */
 static void deliver(int sig, siginfo_t *info, void *context, struct waitset *ws)
 {
