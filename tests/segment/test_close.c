@@ -199,7 +199,9 @@ TEST(time_wait_ignores_reset, "RFC 1337: RST in TIME-WAIT does not end it")
 	struct peer *p = peer_orphan_time_wait();
 
 	peer_sends(p, AT_S(1), SEG(.flags = RST, .seq = 5002));
-	peer_takes_all(p);
+	peer_sends(p, AT_S(2), SEG(.flags = RST, .seq = 5001));
+	peer_sends(p, AT_S(3), SEG(.flags = RST | ACK, .seq = 5010));
+	expect_nothing(p); /* and none is answered */
 	expect_equal(p, pool_live(&p->cx, POOL_TIMEWAIT), 1);
 }
 
@@ -321,6 +323,18 @@ TEST(linger2_of_orphan, "RFC 9293 3.6: TCP_LINGER2 sets the orphan's time in FIN
 	advance_to(p, AT_S(4));
 	expect_that(p, pool_live(&p->cx, POOL_TCB) + pool_live(&p->cx, POOL_TIMEWAIT) == 1);
 	advance_to(p, AT_S(6));
+	expect_equal(p, pool_live(&p->cx, POOL_TCB) + pool_live(&p->cx, POOL_TIMEWAIT), 0);
+}
+
+TEST(linger2_on_a_slow_path, "RFC 9293 3.6: TCP_LINGER2 leaves the peer's FIN the time to be sent again")
+{
+	struct peer *p = peer_fin_wait_2_with(WITH(.rtt = AT_MS(900)));
+
+	app_set(p, SOCK_OPT_LINGER2, 1);
+	app_close(p);
+	advance_to(p, AT_S(5));
+	expect_that(p, pool_live(&p->cx, POOL_TCB) + pool_live(&p->cx, POOL_TIMEWAIT) == 1);
+	advance_to(p, AT_S(20));
 	expect_equal(p, pool_live(&p->cx, POOL_TCB) + pool_live(&p->cx, POOL_TIMEWAIT), 0);
 }
 

@@ -121,6 +121,21 @@ TEST(karn, "MUST-18, RFC 6298 3: without timestamps the ACK of a retransmission 
 	expect_equal(p, info_of(p).rtt, before);
 }
 
+TEST(karn_fast_retransmit, "MUST-18, RFC 6298 3: nor does the ACK of a fast retransmission")
+{
+	struct peer *p = peer_established();
+	uint32_t before = info_of(p).rtt;
+
+	app_write(p, 5 * 1460);
+	peer_takes_all(p);
+	for (int i = 0; i < 3; i++)
+		peer_sends(p, AT_MS(10 + i), SEG(.ack = 1001));
+	expect_segment(p, SEG(.seq = 1001, .len = 1460));
+	peer_takes_all(p);
+	peer_sends(p, AT_MS(150), SEG(.ack = 8301));
+	expect_equal(p, info_of(p).rtt, before);
+}
+
 TEST(rtt_from_timestamp, "RFC 7323 4, RFC 6298 3: with timestamps the ACK of a retransmission gives a "
 			 "sample, and ends the back-off")
 {

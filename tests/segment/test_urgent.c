@@ -92,6 +92,25 @@ TEST(urgent_advances, "MUST-32: an urgent pointer that advances is announced aga
 	peer_takes_all(p);
 }
 
+TEST(urgent_again_before_read, "MUST-33: an urgent byte that is next to be read when the mark moves on is "
+			       "skipped, as on Linux; others stay")
+{
+	struct peer *p = peer_established();
+	uint8_t b[20];
+	struct iovec v = {b, sizeof b};
+
+	peer_sends(p, AT_MS(1), SEG(.flags = ACK | URG, .len = 1, .urg = 1));
+	peer_sends(p, AT_MS(2), SEG(.flags = ACK | URG, .len = 2, .urg = 2));
+	expect_equal(p, sock_recv(&p->cx, p->sock, &v, 1, 0), 1);
+	expect_equal(p, b[0], pattern_at(1));
+	peer_sends(p, AT_MS(3), SEG(.flags = ACK | URG, .len = 3, .urg = 2));
+	peer_sends(p, AT_MS(4), SEG(.flags = ACK | URG, .len = 2, .urg = 2));
+	expect_equal(p, sock_recv(&p->cx, p->sock, &v, 1, 0), 4);
+	expect_equal(p, b[0], pattern_at(3));
+	expect_equal(p, b[3], pattern_at(6));
+	peer_takes_all(p);
+}
+
 TEST(urgent_no_oob, "MUST-33: MSG_OOB without urgent data is EINVAL")
 {
 	struct peer *p = peer_established();
