@@ -137,6 +137,11 @@ OUT_OF_LINE int epoll_wait_known(int epfd, struct epoll_event *ev, int max, int 
  */
 int epoll_wait(int epfd, struct epoll_event *ev, int max, int timeout)
 {
+	/* In memory, not in six registers that each call would save: only the rare case below reads it. */
+	volatile struct {
+		struct epoll_event *ev;
+		int epfd, max, timeout;
+	} later;
 	_Atomic uint32_t *plain;
 	int n;
 
@@ -144,20 +149,21 @@ int epoll_wait(int epfd, struct epoll_event *ev, int max, int timeout)
 		return epoll_wait_known(epfd, ev, max, timeout);
 	if (!timeout) /* nobody sleeps */
 		return KNOWN(epoll_wait)(epfd, ev, max, timeout);
+	later.ev = ev, later.epfd = epfd, later.max = max, later.timeout = timeout;
 	plain = &epoll_plain_waiters[(unsigned int)epfd % EPOLL_BUCKETS];
 	epoll_plain_count(plain, 1);
 	/* A handler or a thread may have made the stack since we looked, or makes it while we wait. */
 	if (UNLIKELY(atomic_load(&fd_stack_seen))) {
 		epoll_plain_count(plain, -1);
-		return epoll_wait_known(epfd, ev, max, timeout);
+		return epoll_wait_known(later.epfd, later.ev, later.max, later.timeout);
 	}
 	n = KNOWN(epoll_wait)(epfd, ev, max, timeout);
 	if (LIKELY(!atomic_load_explicit(&fd_stack_seen, memory_order_relaxed))) {
 		epoll_plain_count(plain, -1);
 		return n;
 	}
-	n = epoll_plain_end(epfd, ev, n);
-	return n == EPOLL_PLAIN_AGAIN ? epoll_wait_known(epfd, ev, max, timeout) : n;
+	n = epoll_plain_end(later.epfd, later.ev, n);
+	return n == EPOLL_PLAIN_AGAIN ? epoll_wait_known(later.epfd, later.ev, later.max, later.timeout) : n;
 }
 
 int epoll_pwait2(int epfd, struct epoll_event *ev, int max, const struct timespec *ts, const sigset_t *mask)

@@ -1,7 +1,7 @@
 /*
  * bystander.c - a program that uses only kernel descriptors, for measuring what the preloaded library costs.
  *
- *     bystander KIND COUNT
+ *     bystander KIND COUNT [marked]
  *     bystander KIND pairs SECONDS
  *
  * KIND: read (a byte from /dev/zero), write (a byte to /dev/null), pipe (a byte through a pipe), poll and
@@ -9,12 +9,13 @@
  * Not local sockets, nor open(): their cost in the kernel jumps by a tenth from one process image to another,
  * with an empty library as well.
  *
- * COUNT rounds; no output. With "pairs" the same rounds in blocks of some 40 us, in turn by the names that a
- * program calls (the library's wrappers, where it is preloaded) and by libc's functions themselves: W P P W,
- * P W W P, ... Within one process the machine's phases and the luck of its pages are the same for both, so
- * the median of the ratios of such fours holds still where whole runs differ by a tenth. It ends when the
- * median is known to 0.2 % (95 %), at the latest after SECONDS, and prints one line of JSON. Without the
- * library both sides are the same function: then the ratio tells what the measurement itself is worth.
+ * COUNT rounds; no output; marked: between two SIGSTOPs, for count.c. With "pairs" the same rounds in blocks
+ * of some 40 us, in turn by the names that a program calls (the library's wrappers, where it is preloaded)
+ * and by libc's functions themselves: W P P W, P W W P, ... Within one process the machine's phases and the
+ * luck of its pages are the same for both, so the median of the ratios of such fours holds still where whole
+ * runs differ by a tenth. It ends when the median is known to 0.2 % (95 %), at the latest after SECONDS, and
+ * prints one line of JSON. Without the library both sides are the same function: then the ratio tells what
+ * the measurement itself is worth.
  */
 #include <dlfcn.h>
 #include <math.h>
@@ -25,6 +26,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -347,6 +349,8 @@ static void pairs(const struct kind *k, double seconds)
 
 int main(int argc, char **argv)
 {
+	bool mark;
+
 	call = &named;
 	for (size_t i = 0; argc > 2 && i < sizeof kinds / sizeof *kinds; i++) {
 		if (strcmp(argv[1], kinds[i].name) != 0)
@@ -356,10 +360,16 @@ int main(int argc, char **argv)
 			pairs(&kinds[i], atof(argv[3]));
 			return 0;
 		}
+		kinds[i].round(); /* what a first call does once more */
+		mark = argc == 4 && strcmp(argv[3], "marked") == 0;
+		if (mark)
+			raise(SIGSTOP);
 		for (long n = atol(argv[2]); n > 0; n--)
 			kinds[i].round();
+		if (mark)
+			raise(SIGSTOP);
 		return 0;
 	}
-	fprintf(stderr, "usage: bystander KIND COUNT | bystander KIND pairs SECONDS\n");
+	fprintf(stderr, "usage: bystander KIND COUNT [marked] | bystander KIND pairs SECONDS\n");
 	return 2;
 }

@@ -5,19 +5,20 @@ Called by scripts/bench inside its namespaces. For each placement (unpinned; bot
 server on CPU 1) and each kind of flow: PAIRS pairs, ours and the kernel's in alternating order. Prints medians, the
 spread (least and greatest) and the ratio of each pair; writes everything to JSON. Exit status 1 when a goal is missed:
 over TAP, round trips p50 <= 1.0x the kernel's, bulk throughput per CPU of both ends >= 0.8x; for programs that use
-only kernel descriptors (bystander.c and kin) CPU with the library preloaded <= 1.02x of without, and 1.15x for the start of
-/bin/true. KINDS= measures these alone.
+only kernel descriptors <= 1.02x with the library preloaded, and 1.15x for the start of /bin/true (bystander.py). KINDS=
+measures these alone.
 
 Per CPU: bytes divided by user and system time of both ends (getrusage), so a helper thread counts, too.
 """
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import time
+
+import bystander
 
 PAIRS = int(os.environ.get("PAIRS", "5"))
 SECONDS = float(os.environ.get("SECONDS_EACH", "1"))
@@ -107,60 +108,6 @@ def compare(device, kind, place, results):
     results.append(entry)
 
 
-def children_cpu():
-    r = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return r.ru_utime + r.ru_stime
-
-
-LINES = """
-import collections, sys
-words = collections.Counter()
-for _ in range(4):
-    with open("/etc/services") as f:
-        for line in f:
-            words.update(line.split())
-for i in range(3000):
-    with open("/dev/null", "w") as f:
-        print(i, file=f)
-"""
-
-
-def bystander_runs():
-    """Name, command, how often it runs for one figure, goal."""
-    tool = os.path.join(os.path.dirname(UTCP), "tests", "bystander")
-    yield "start of /bin/true", ["/bin/true"], 100, 1.15
-    yield "dd, a byte at a time", ["dd", "if=/dev/zero", "of=/dev/null", "bs=1", "count=300000", "status=none"], 1, 1.02
-    for kind, text in (("pipe", "a byte through a pipe"), ("poll", "the same, with poll"), ("epoll", "the same, with epoll"),
-                       ("file", "4 KB reads of a file"), ("udp", "datagrams")):
-        yield text, [tool, kind, "200000"], 1, 1.02
-    yield "python3, a script with files", [sys.executable, "-c", LINES], 2, 1.02
-
-
-def bystander(results):
-    """What the library costs programs that never use it. Many short pairs: the goals are near to the noise."""
-    lib = os.path.join(os.path.dirname(UTCP), "libutcp.so")
-    print("\na program that does not use it, CPU with the library preloaded against without")
-    for name, command, times, goal in bystander_runs():
-        pairs = []
-        for i in range(max(2 * PAIRS, 15)):
-            cpu = {}
-            for preload in (lib, "") if i % 2 == 0 else ("", lib):
-                env = dict(os.environ)
-                env.pop("LD_PRELOAD", None)
-                if preload:
-                    env["LD_PRELOAD"] = preload
-                before = children_cpu()
-                for _ in range(times):
-                    subprocess.run(command, env=env, check=True)
-                cpu[preload] = (children_cpu() - before) / times * 1e6
-            pairs.append((cpu[lib], cpu[""]))
-        ratio = statistics.median(a / b for a, b in pairs)
-        results.append({"bystander": name, "pairs": pairs, "ratio": ratio, "goal": goal})
-        print("  %-31s %.3fx (goal %.2fx)   with, us: %s  without: %s" % (
-            name, ratio, goal, spread([a for a, _ in pairs]), spread([b for _, b in pairs])))
-        sys.stdout.flush()
-
-
 def main():
     about = {"kernel": platform.release(), "cpus": os.cpu_count(), "congestion_control": "cubic at all ends", "mtu": 1500,
              "offloads": "vnet_hdr with checksum and TSO on TAP and AF_PACKET; veth defaults", "pairs": PAIRS,
@@ -173,11 +120,9 @@ def main():
                 continue
             for kind in KINDS:
                 compare(device, kind, place, results)
-    bystanders = []
-    bystander(bystanders)
+    bystanders, missed = bystander.measure(os.path.join(os.path.dirname(UTCP), "libutcp.so"), PAIRS)
     with open(os.environ["JSON"], "w") as f:
         json.dump({"about": about, "results": results, "bystanders": bystanders}, f, indent=1)
-    missed = []
     for r in results:
         if r["device"] != "tap":
             continue
@@ -185,9 +130,6 @@ def main():
             missed.append("round trips, %s: p50 %.2fx, goal 1.0x" % (r["place"], r["ratio"]["p50_us"]))
         if r["kind"] != "rr" and r["ratio"]["gbit_per_cpu"] < 0.8:
             missed.append("%s, %s: %.2fx per CPU, goal 0.8x" % (r["kind"], r["place"], r["ratio"]["gbit_per_cpu"]))
-    for r in bystanders:
-        if r["ratio"] > r["goal"]:
-            missed.append("%s: %.3fx, goal %.2fx" % (r["bystander"], r["ratio"], r["goal"]))
     print()
     for m in missed:
         print("goal missed: " + m)
