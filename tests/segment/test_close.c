@@ -400,3 +400,39 @@ TEST(draining,
 	expect_equal(p, stack_draining(&p->cx), 0);
 	app_edges(p);
 }
+
+TEST(tw_old_data_answered,
+     "RFC 9293 3.10.7.4: old data is acknowledged each time in TIME-WAIT; without data twice a second")
+{
+	struct peer *p = peer_orphan_time_wait();
+
+	for (int i = 1; i <= 3; i++) {
+		peer_sends(p, AT_MS(i), SEG(.seq = 4901, .len = 100));
+		expect_segment(p, SEG(.flags = ACK, .seq = 1002, .ack = 5002, .len = 0, .at = AT_MS(i)));
+	}
+	peer_sends(p, AT_MS(10), SEG(.seq = 4901));
+	expect_segment(p, SEG(.flags = ACK, .seq = 1002, .ack = 5002, .len = 0, .at = AT_MS(10)));
+	peer_sends(p, AT_MS(20), SEG(.seq = 4901));
+	expect_nothing(p);
+}
+
+TEST(tw_old_timestamp, "RFC 7323 5.3 R1: an old timestamp is counted in TIME-WAIT, too, and answered")
+{
+	struct peer *p = peer_orphan_time_wait_with(WITH(.ts = true));
+
+	peer_sends(p, AT_MS(1), SEG(.seq = 5002, .len = 100, .ts_val = 1000));
+	expect_segment(p, SEG(.flags = ACK, .seq = 1002, .ack = 5002, .len = 0));
+	expect_equal(p, counter(p, tcp_paws), 1);
+}
+
+TEST(reset_handshake_counted, "RFC 4022 tcpAttemptFails: a handshake that the peer resets, whoever began it")
+{
+	struct peer *p = peer_syn_received();
+
+	peer_sends(p, AT_MS(1), SEG(.flags = RST, .seq = 5001));
+	expect_equal(p, counter(p, tcp_attempt_fail), 1);
+	p = peer_syn_received_active();
+	peer_sends(p, AT_MS(1), SEG(.flags = RST, .seq = 5001));
+	expect_equal(p, counter(p, tcp_attempt_fail), 1);
+	expect_equal(p, counter(p, tcp_estab_reset), 0);
+}

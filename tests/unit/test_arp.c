@@ -164,6 +164,12 @@ static void test_not_learnt(void)
 	CHECK_EQ(stack_of(&t.cx)->neigh_count, 0);
 	testcx_arp(&t, 1, other_mac, &t.config.addr, &t.config.addr); /* our address claimed by another */
 	CHECK_EQ(stack_counters(&t.cx)->arp_conflict, 1);
+	/* Our own question, come back by a bridge that puts its address on frames, is no conflict. */
+	static const uint8_t own[42] = {255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0,  9, 8, 6,
+					0,   1,	  8,   0,   6,	 4,   0, 1, 2, 0, 0,  0, 0, 2,
+					10,  0,	  0,   2,   0,	 0,   0, 0, 0, 0, 10, 0, 0, 1};
+	testcx_input(&t, own, sizeof own);
+	CHECK_EQ(stack_counters(&t.cx)->arp_conflict, 1);
 	CHECK_EQ(stack_of(&t.cx)->neigh_count, 0);
 	testcx_close(&t);
 }
