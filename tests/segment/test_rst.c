@@ -17,8 +17,8 @@ TEST(closed_port_syn, "RFC 9293 3.10.7.1: a SYN to a closed port is answered by 
 	expect_equal(p, e->im.ack, p->conv->peer_iss + 1);
 	peer_sends(p, AT_MS(2), SEG(.flags = SYN | FIN, .seq = 5000, .len = 10));
 	e = peer_takes(p);
-	if (e)
-		expect_equal(p, e->im.ack, p->conv->peer_iss + 12);
+	expect_that(p, e && e->im.flags == (RST | ACK));
+	expect_equal(p, e->im.ack, p->conv->peer_iss + 12);
 }
 
 TEST(closed_port_ack, "RFC 9293 3.10.7.1: an ACK to a closed port is answered by RST with its ACK number")
