@@ -30,8 +30,6 @@ cd "$WORK" || exit 1
 topology_tap
 export PEER_ADDR=$KERNEL PEER_PORT=7000 UTCP_REQUIRE=1
 RUNTIME=${UTCP_TEST_RUNTIME:+$UTCP_TEST_RUNTIME }
-# The playground's /proc is of no use to the leak checker.
-export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0
 
 build() { # SOURCE [NAME [FLAGS...]]
 	local source=$1 name=${2:-$1}

@@ -10,6 +10,7 @@
 
 #include "netio/passage.h"
 #include "tests/check.h"
+#include "utcp/sys.h"
 
 /* A table of `lines` sockets; the inodes are 40000, 40001 ... 1000 owns them. */
 static void table_make(char *path, int lines)
@@ -37,6 +38,7 @@ static void columns(void)
 {
 	char path[64];
 
+	CHECK_FATAL(sys_init() == 0);
 	table_make(path, 200); /* more than one read() of it */
 	CHECK_EQ(inode_in_table(path, 40000), 1);
 	for (uint64_t i = 0; i < 200; i++)
