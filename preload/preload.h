@@ -71,8 +71,8 @@ struct thread_marks {
 	volatile int no_restart; /* one of them lacked SA_RESTART */
 	struct waitset *armed;	 /* about to sleep in it: a signal rings its bell */
 	sigset_t saved_mask;
-	uint8_t anywhere;	/* the application lets this thread be cancelled at any instruction */
-	uint8_t cancel_type;	/* what it asked for last */
+	uint8_t anywhere;	 /* the application lets this thread be cancelled at any instruction */
+	uint8_t cancel_type;	 /* what it asked for last */
 	uint32_t cancel_put_off; /* nested cancel_put_off() */
 };
 extern __thread struct thread_marks thread_marks __attribute__((tls_model("initial-exec")));

@@ -263,8 +263,8 @@ int netio_protect_fd(int fd);
 int netio_protect_fd_at(int fd, int *where);
 void netio_unprotect_close(int fd);
 /*
- * A number for the moment when the application has used up all: keep one; give it up, so that one number is free
- * (false: there was none); make fd the one that is kept (closes what fd was).
+ * A number for the moment when the application has used up all: keep one; give it up, so that one number is
+ * free (false: there was none); make fd the one that is kept (closes what fd was).
  */
 void netio_spare_fd(struct netio *n);
 bool netio_spare_spend(void);

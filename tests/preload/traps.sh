@@ -511,7 +511,7 @@ c_t33_longjmp() {
 
 # What is left of them goes: the region holds no more after many than after few.
 c_t12_exec_sets() {
-	local rounds few= many=
+	local rounds few many
 	build exec_sets
 	for rounds in 2 40; do
 		UTCP_DEV=none UTCP_LOOPBACK=stack UTCP_STATS=$WORK/stats.$rounds ours ./exec_sets $rounds || fail "status $?"
