@@ -180,6 +180,7 @@ static void requests(int fd)
 static void vectors(int fd)
 {
 	static struct iovec many[1100];
+	static char low[64]; /* two gigabytes behind it there are addresses still */
 	char b[64];
 	struct iovec bad[2] = {{b, 1}, {b, (size_t)-1}};
 	struct msghdr m = {.msg_iov = many, .msg_iovlen = 1025};
@@ -207,7 +208,7 @@ static void vectors(int fd)
 	SHOW(recv(fd, b, 0, MSG_DONTWAIT));
 	SHOW(recv(fd, NULL, 0, MSG_DONTWAIT));
 	SHOW(recv(fd, NULL, 4, MSG_DONTWAIT));
-	SHOW(recv(fd, b, (size_t)-1, MSG_DONTWAIT));
+	SHOW(recv(fd, low, (size_t)-1, MSG_DONTWAIT));
 	SHOW(send(fd, b, 0, MSG_NOSIGNAL));
 	SHOW(send(fd, NULL, 0, MSG_NOSIGNAL));
 	SHOW(send(fd, NULL, 4, MSG_NOSIGNAL));
