@@ -380,6 +380,9 @@ int keeper_line_set(struct netio *n, int fd);
 void keeper_begin(struct netio *n, int listener);
 /* One with this listening socket, which stays the caller's. */
 int keeper_spawn(struct netio *n, int listener);
+/* A message on our line, with descriptors; from a child of vfork(), too. 0 or a negative errno. */
+int keeper_say(struct netio *n, const void *m, size_t len, const int *fds, uint32_t count);
+int keeper_say_vfork(struct netio *n, const void *m, size_t len, const int *fds, uint32_t count);
 /* A life line for process slot `proc`, kept in *line. 0 or a negative errno. */
 int keeper_add(struct netio *n, ref proc, int *line);
 bool keeper_alive(struct netio *n);

@@ -27,20 +27,19 @@ int netio_keep_set_vfork(struct netio *n, struct waitset *ws, uint64_t tag)
 {
 	struct pass_message m = {.type = MESSAGE_KEEP, .object = ws->set, .cookie = tag};
 
-	return n->keeper_fd < 0 ? -ENOTCONN
-				: message_send(n->keeper_fd, &m, sizeof m, (int[]){ws->bell, ws->post}, 2);
+	return keeper_say_vfork(n, &m, sizeof m, (int[]){ws->bell, ws->post}, 2);
 }
 
 int netio_keep_set(struct netio *n, struct waitset *ws)
 {
+	struct pass_message m = {.type = MESSAGE_KEEP, .object = ws->set};
 	int err = keeper_start(n);
 
 	if (err)
 		return err;
-	/* Under the lock the line is not replaced by a new one. */
-	err = netio_keep_set_vfork(n, ws, evset_tag(netio_enter(n), ws->set));
+	m.cookie = evset_tag(netio_enter(n), ws->set);
 	netio_leave(n);
-	return err;
+	return keeper_say(n, &m, sizeof m, (int[]){ws->bell, ws->post}, 2);
 }
 
 int kept_fetch(struct netio *n, uint64_t tag, int out[2])

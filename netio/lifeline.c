@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "netio/internal.h"
 
@@ -84,6 +85,43 @@ int message_wait(int from, int ms)
 	return r == 1 ? 0 : -ETIMEDOUT;
 }
 
+/* ------------------------------------------------------------ to the keeper */
+
+/*
+ * A child of vfork() has its parent's memory, but a copy of its descriptors: when another thread of the
+ * parent comes to have a new line meanwhile, the number is none here, or something of the application's.
+ */
+static int line_borrowed(const struct netio *n)
+{
+	int fd = __atomic_load_n(&n->keeper_fd, __ATOMIC_RELAXED), type = 0, domain = 0;
+	socklen_t len = sizeof type;
+
+	if (fd < 0 || RAW6(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, &type, &len, 0) ||
+	    RAW6(SYS_getsockopt, fd, SOL_SOCKET, SO_DOMAIN, &domain, &len, 0))
+		return -ENOTCONN;
+	return type == SOCK_SEQPACKET && domain == AF_UNIX ? fd : -ENOTCONN;
+}
+
+int keeper_say_vfork(struct netio *n, const void *m, size_t len, const int *fds, uint32_t count)
+{
+	int fd = line_borrowed(n);
+
+	return fd < 0 ? fd : message_send(fd, m, len, fds, count);
+}
+
+int keeper_say(struct netio *n, const void *m, size_t len, const int *fds, uint32_t count)
+{
+	const struct proc *p = pool_at(&n->cx, n->proc);
+	int err;
+
+	if (p && p->pid != getpid()) /* the lock would be the parent's */
+		return keeper_say_vfork(n, m, len, fds, count);
+	lock_acquire(n); /* the line is not replaced by a new one meanwhile */
+	err = n->keeper_fd < 0 ? -ENOTCONN : message_send(n->keeper_fd, m, len, fds, count);
+	lock_release(n);
+	return err;
+}
+
 /* ------------------------------------------------------------ children */
 
 int keeper_add(struct netio *n, ref proc, int *line)
@@ -142,13 +180,11 @@ int netio_vfork_line(struct netio *n, const uint64_t *cookie, uint32_t count, bo
 	int pair[2], fds[MESSAGE_FDS], err, high;
 	uint32_t known[2] = {0, 0};
 
-	if (n->keeper_fd < 0)
-		return -ENOTCONN;
 	memcpy(m.cookie, cookie, count * sizeof *cookie);
 	err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
 	if (err)
 		return err;
-	err = message_send(n->keeper_fd, &m, sizeof m, &pair[1], 1);
+	err = keeper_say_vfork(n, &m, sizeof m, &pair[1], 1);
 	raw_close(pair[1]);
 	/* The parent goes on with our exec, and may close its own: not before the keeper holds for us. */
 	if (!err &&

@@ -438,8 +438,7 @@ void netio_blind(struct netio *n, bool on)
 	if (n->proc)
 		proc_at(cx, n->proc)->blind = on;
 	netio_leave(n);
-	if (n->keeper_fd >= 0)
-		message_send(n->keeper_fd, m, sizeof m, NULL, 0);
+	keeper_say(n, m, sizeof m, NULL, 0);
 }
 
 static bool spawn_has(const struct spawn_message *m, uint64_t cookie)

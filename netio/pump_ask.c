@@ -51,14 +51,14 @@ int netio_pump(struct netio *n, uint64_t cookie, bool take, struct netio_pump *o
 	struct pump_message m = {MESSAGE_PUMP, take, cookie};
 	int pair[2], gate[2], err;
 
-	if (n->keeper_fd < 0 || !cookie)
+	if (!cookie)
 		return -ENOTCONN;
 	err = pump_pair(pair);
 	if (err)
 		return err;
 	err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, gate);
 	if (!err) {
-		err = message_send(n->keeper_fd, &m, sizeof m, (int[]){pair[1], gate[1], pair[0]}, 3);
+		err = keeper_say(n, &m, sizeof m, (int[]){pair[1], gate[1], pair[0]}, 3);
 		raw_close(gate[1]);
 		if (!err)
 			err = answer(gate[0]);
@@ -99,16 +99,6 @@ void netio_pump_mark(int heir)
 
 /* ------------------------------------------------------------ a turn */
 
-static int turn_ask(struct netio *n, const struct turn_message *m, int fd)
-{
-	int err;
-
-	lock_acquire(n); /* the line is not replaced by a new one meanwhile */
-	err = n->keeper_fd < 0 ? -ENOTCONN : message_send(n->keeper_fd, m, sizeof *m, &fd, 1);
-	lock_release(n);
-	return err;
-}
-
 /* Without a keeper there is no pump, whatever the flag says. */
 void netio_turn(struct netio *n, uint64_t cookie, enum turn_kind kind, struct netio_turn *t)
 {
@@ -125,7 +115,7 @@ void netio_turn(struct netio *n, uint64_t cookie, enum turn_kind kind, struct ne
 		return;
 	}
 	t->fd = pair[0];
-	if (!turn_ask(n, &m, pair[1])) {
+	if (!keeper_say(n, &m, sizeof m, &pair[1], 1)) {
 		raw_close(pair[1]);
 		if (!message_wait(pair[0], ANSWER_MS) &&
 		    message_receive(pair[0], word, sizeof word, fds) == sizeof word)
