@@ -125,7 +125,7 @@ static int child(void *arg)
 
 	if (__clone(grandchild, (char *)b->stack + CLONE_STACK, CLONE_VM | CLONE_CHILD_CLEARTID, b,
 		    (pid_t *)NULL, (void *)NULL, &b->shares) < 0) {
-		b->err = -EAGAIN;
+		b->err = -errno;
 		b->shares = 0;
 	}
 	return 0;
@@ -161,7 +161,7 @@ static int spawn(int line)
 		RAW2(SYS_prctl, PR_SET_CHILD_SUBREAPER, 0);
 	pid = __clone(child, stacks + CLONE_STACK, CLONE_VM | CLONE_VFORK, &b);
 	if (pid < 0)
-		b = (struct birth){.err = -EAGAIN};
+		b = (struct birth){.err = -errno};
 	else
 		RAW4(SYS_wait4, pid, &status, __WALL, NULL);
 	if (subreaper)
@@ -327,17 +327,18 @@ static bool may_spawn(struct netio *n)
 	return keeper_possible() && !proc_adopts_orphans(n);
 }
 
-/* 0; -EAGAIN: once more; another negative errno: there is none to be had. */
-static int attempt(struct netio *n, const struct stack_name *name)
+/* 0; -EAGAIN: once more; another negative errno, or any if *ours (the name was): there is none to be had. */
+static int attempt(struct netio *n, const struct stack_name *name, bool *ours)
 {
 	int fd, err;
 
 	if (may_spawn(n) && name->uid == geteuid()) {
 		fd = rendezvous_listen(name);
 		if (fd >= 0) {
+			*ours = true;
 			err = keeper_spawn(n, fd);
 			raw_close(fd);
-			return err == -EAGAIN ? -ENOBUFS : err;
+			return err;
 		}
 		if (fd != -EADDRINUSE)
 			return fd;
@@ -357,18 +358,19 @@ static int obtain(struct netio *n)
 	const struct timespec pause = {0, (long)NS_PER_MS};
 	struct stack_name name;
 	int err = -EAGAIN;
+	bool ours = false;
 
 	if (n->dev.fd < 0 || n->dev.mem || (!may_spawn(n) && !n->region.head->keepers))
 		return -EOPNOTSUPP;
 	line_drop(n);
 	if (too_hasty(n))
 		return -EBUSY;
-	for (int i = 0; i < TRIES && err == -EAGAIN; i++) {
+	for (int i = 0; i < TRIES && err == -EAGAIN && !ours; i++) {
 		if (i)
 			RAW2(SYS_nanosleep, &pause, NULL);
 		name_read(n, &name);
-		err = attempt(n, &name);
-		if (may_spawn(n) &&
+		err = attempt(n, &name, &ours);
+		if (!ours && may_spawn(n) &&
 		    (err == -EPERM || (err == -EAGAIN && i == TRIES / 2 && name.uid != geteuid()))) {
 			name_replace(n, &name);
 			err = -EAGAIN;
@@ -386,7 +388,7 @@ static void tell(struct netio *n, int err)
 	report("the keeper of this stack cannot be started (%s); what a killed process leaves is not sent, "
 	       "check "
 	       "ulimit -u and the permissions of %.100s",
-	       strerror(err == -ENOBUFS ? EAGAIN : -err), library_path);
+	       strerror(-err), library_path);
 }
 
 /* line_lock held */

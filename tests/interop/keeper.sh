@@ -413,6 +413,27 @@ c_without_a_keeper() {
 	cp "$LIB" gone.so
 	BEFORE='os.unlink("gone.so")' no_keeper_program env LD_PRELOAD="$WORK/gone.so"
 	grep -q 'No such file' err || fail "$(cat err)"
+	echo "no process can be made: as at a limit (EAGAIN), or in a sandbox (EPERM)"
+	# clone(CLONE_VM ...) fails, fork() and threads do not: it is the keeper alone that cannot be had
+	cat >refuse.py <<-'END'
+		import ctypes, os, struct, sys
+		code = [(0x20, 0, 0, 0), (0x15, 0, 4, 56), (0x20, 0, 0, 16), (0x54, 0, 0, 0x100), (0x15, 1, 0, 0),
+		        (0x06, 0, 0, 0x50000 | int(sys.argv[1])), (0x06, 0, 0, 0x7fff0000)]
+		if os.uname().machine == "aarch64":
+		    code[1] = (0x15, 0, 4, 220)
+		filter = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *c) for c in code))
+		program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(code), ctypes.addressof(filter)))
+		prctl = ctypes.CDLL(None, use_errno=True).prctl
+		assert prctl(38, 1, 0, 0, 0) == 0 and prctl(22, 2, program, 0, 0) == 0
+		os.execvp(sys.argv[2], sys.argv[2:])
+	END
+	local number text
+	for number in 11 1; do
+		no_keeper_program /usr/bin/python3 refuse.py $number env LD_PRELOAD="$LIB"
+		text=$(/usr/bin/python3 -c "import os; print(os.strerror($number))")
+		grep -q "($text)" err || fail "not '$text': $(cat err)"
+		no_keeper || fail "a keeper: $(keepers)"
+	done
 }
 
 # Limits and permissions come back: the next try succeeds, and the stack can be entered.
