@@ -15,6 +15,17 @@ TEST(urgent_send, "MUST-30, MUST-62: MSG_OOB sets URG; the pointer is the octet 
 	expect_segment(p, SEG(.flags = ACK, .seq = 1006, .len = 5, .urg = 0));
 }
 
+TEST(urgent_send_at_once, "MUST-30: urgent data waits neither for Nagle nor for the cork")
+{
+	struct peer *p = peer_established();
+
+	app_write(p, 10);
+	peer_takes_all(p);
+	app_set(p, SOCK_OPT_CORK, 1);
+	expect_equal(p, app_try_write(p, 1, SOCK_MSG_OOB), 1);
+	expect_segment(p, SEG(.flags = ACK | URG, .seq = 1011, .len = 1, .urg = 1));
+}
+
 TEST(urgent_send_zero_window,
      "MUST-66, MUST-31: an urgent pointer beyond the window is announced with the window closed")
 {

@@ -479,3 +479,31 @@ TEST(receiver_sws_crumbs, "MUST-39: with the buffer more than half full the edge
 	}
 	peer_takes_all(p);
 }
+
+TEST(fin_and_zero_window,
+     "MUST-36, RFC 9293 3.8.6.1: a FIN is in no closed window; it leaves when that opens")
+{
+	struct peer *p = peer_established();
+
+	app_write(p, 1000);
+	peer_takes_all(p);
+	peer_sends(p, AT_MS(10), SEG(.ack = 2001, .wnd = 0));
+	app_shutdown(p, 1);
+	expect_nothing(p);
+	advance_to(p, AT_MS(900));
+	expect_segment(p, SEG(.flags = ACK, .seq = 2000, .len = 0));
+	peer_takes_all(p);
+	peer_sends(p, AT_MS(901), SEG(.ack = 2001, .wnd = 1));
+	expect_segment(p, SEG(.flags = FIN | ACK, .seq = 2001, .len = 0));
+}
+
+TEST(ack_in_a_shrunk_window,
+     "MUST-34: an ACK does not lie beyond a window that shrank, where nobody would take it")
+{
+	struct peer *p = peer_established_with(WITH(.wnd = 5000));
+
+	app_write(p, 5000);
+	peer_takes_all(p);
+	peer_sends(p, AT_MS(10), SEG(.ack = 1001, .wnd = 2000, .len = 100));
+	expect_segment(p, SEG(.flags = ACK, .seq = 3001, .ack = 5101, .len = 0));
+}
