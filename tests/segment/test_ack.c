@@ -263,3 +263,18 @@ TEST(ack_every_second_unread, "SHLD-19: so it is while the application reads not
 		peer_takes_all(p);
 	}
 }
+
+TEST(ack_overtaken,
+     "RFC 9293 3.10.7.4 step 1: an ACK that data overtook on its way counts, while that waits for its ACK")
+{
+	struct peer *p = peer_established();
+
+	app_set(p, SOCK_OPT_QUICKACK, 0);
+	app_write(p, 500);
+	peer_takes_all(p);
+	peer_sends(p, AT_MS(1), SEG(.len = 100, .ack = 1001));
+	expect_nothing(p);
+	peer_sends(p, AT_MS(2), SEG(.flags = ACK, .seq = 5001, .ack = 1501, .len = 0));
+	expect_equal(p, app_get(p, SOCK_OPT_OUTQ), 0);
+	peer_takes_all(p);
+}

@@ -338,6 +338,16 @@ TEST(linger2_on_a_slow_path, "RFC 9293 3.6: TCP_LINGER2 leaves the peer's FIN th
 	expect_equal(p, pool_live(&p->cx, POOL_TCB) + pool_live(&p->cx, POOL_TIMEWAIT), 0);
 }
 
+TEST(linger2_negative, "RFC 9293 3.6: a negative TCP_LINGER2 resets instead of waiting in FIN-WAIT-2")
+{
+	struct peer *p = peer_fin_wait_2();
+
+	app_set(p, SOCK_OPT_LINGER2, -1);
+	app_close(p);
+	expect_segment(p, SEG(.flags = RST | ACK, .seq = 1002));
+	expect_equal(p, pool_live(&p->cx, POOL_TCB), 0);
+}
+
 TEST(last_ack_retransmits,
      "RFC 9293 3.10.7.4: in LAST-ACK a repeated FIN of the peer is ACKed; the ACK of ours closes")
 {

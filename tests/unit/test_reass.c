@@ -133,6 +133,30 @@ static void test_sack_order(void)
 	testcx_close(&t);
 }
 
+/* RFC 2018 8: what is given up for want of memory, the farthest first, is not reported any more. */
+static void test_prune(void)
+{
+	struct sack_block b[4];
+
+	testcx_start(&t);
+	struct tcb *c = tcb_new(1000);
+	c->rcvbuf_limit = 1u << 20;
+	add(c, 1000, 100, 50);
+	add(c, 1000, 300, 50);
+	add(c, 1000, 200, 50);
+	CHECK(reass_prune(&t.cx, c));
+	verify(c);
+	CHECK_EQ(c->ooo_count, 2);
+	CHECK_FATAL(reass_sack_blocks(&t.cx, c, b, 4) == 2);
+	CHECK(seq_eq(b[0].start, seq_of(1200)) && seq_eq(b[0].end, seq_of(1250)));
+	CHECK(seq_eq(b[1].start, seq_of(1100)) && seq_eq(b[1].end, seq_of(1150)));
+	CHECK(reass_prune(&t.cx, c) && reass_prune(&t.cx, c) && !reass_prune(&t.cx, c));
+	CHECK_EQ(reass_sack_blocks(&t.cx, c, b, 4), 0);
+	tcb_free(&t.cx, c);
+	testcx_close(&t);
+}
+
 CHECK_MAIN("reass", {"SHLD-31: shuffled, overlapping segments across the wrap give the stream", test_random},
 	   {"CVE-2018-5390: one-byte ranges are capped", test_every_second_byte},
-	   {"RFC 2018 4, RFC 2883: the order of SACK blocks", test_sack_order})
+	   {"RFC 2018 4, RFC 2883: the order of SACK blocks", test_sack_order},
+	   {"RFC 2018 8: ranges given up for want of memory", test_prune})
