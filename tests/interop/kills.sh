@@ -41,7 +41,8 @@ newcomer() {
 	# by the peer: it had a stack
 	UTCP_CC=reno UTCP_REQUIRE=1 timeout 10 "$UTCP" nc.openbsd -v "$KERNEL" 9 2>&1 </dev/null | grep -q 'Connection refused'
 }
-wait_until 50 "the stack to be free" newcomer || fail "the stack is not free"
+# A child that was killed before it ran is waited for ten seconds (keeper.c).
+wait_until 150 "the stack to be free" newcomer || fail "the stack is not free"
 processes() { pgrep -x 'utcp-keeper|killwork'; }
 nobody() { ! processes >/dev/null; }
 wait_until 50 "the last process to end" nobody || fail "left: $(ps -e)"
