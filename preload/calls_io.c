@@ -246,6 +246,12 @@ ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 				    : recvmsg_known(fd, m, flags);
 }
 
+/* Of a vector that may be NULL: recv_message() finds out. */
+static struct msghdr *message_of(struct mmsghdr *v, unsigned int i)
+{
+	return (struct msghdr *)((uintptr_t)v + i * sizeof *v + offsetof(struct mmsghdr, msg_hdr));
+}
+
 /* recvmmsg(2): the time-out is looked at between messages only, as there. */
 static int64_t recv_messages(int fd, ref d, struct mmsghdr *v, unsigned int n, int flags, struct timespec *ts)
 {
@@ -259,7 +265,7 @@ static int64_t recv_messages(int fd, ref d, struct mmsghdr *v, unsigned int n, i
 		end = netio_now() + (nsec)ts->tv_sec * NS_PER_S + (nsec)ts->tv_nsec;
 	}
 	while (i < n) {
-		r = recv_message(fd, d, &v[i].msg_hdr, flags & ~MSG_WAITFORONE);
+		r = recv_message(fd, d, message_of(v, i), flags & ~MSG_WAITFORONE);
 		if (r < 0)
 			break;
 		v[i++].msg_len = (unsigned int)r;

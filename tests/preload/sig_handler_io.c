@@ -13,7 +13,8 @@
 #endif
 
 static int sock, other;
-static volatile long ran, bad, wrote, got;
+static volatile long ran, bad, wrote;
+static _Atomic long got;
 static _Atomic long queued;
 
 static void on_signal(int sig, siginfo_t *info, void *context)
