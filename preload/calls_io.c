@@ -246,7 +246,7 @@ ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 				    : recvmsg_known(fd, m, flags);
 }
 
-/* Of a vector that may be NULL: recv_message() finds out. */
+/* Of a vector that may be NULL: who uses the message finds out. */
 static struct msghdr *message_of(struct mmsghdr *v, unsigned int i)
 {
 	return (struct msghdr *)((uintptr_t)v + i * sizeof *v + offsetof(struct mmsghdr, msg_hdr));
@@ -405,7 +405,7 @@ static int64_t send_messages(int fd, ref d, struct mmsghdr *v, unsigned int n, i
 	n = MIN_OF(n, 1024u); /* UIO_MAXIOV: sendmmsg(2) */
 	while (i < n) {
 		size_t want = 0;
-		r = send_message(fd, d, &v[i].msg_hdr, flags);
+		r = send_message(fd, d, message_of(v, i), flags);
 		if (r < 0)
 			break;
 		for (size_t k = 0; k < v[i].msg_hdr.msg_iovlen; k++)
@@ -424,12 +424,12 @@ static int send_messages_passing(int fd, struct mmsghdr *v, unsigned int n, int 
 	ssize_t r = 0;
 
 	n = MIN_OF(n, 1024u);
-	while (i < n && !passing_concerns(&v[i].msg_hdr))
+	while (i < n && !passing_concerns(message_of(v, i)))
 		i++;
 	if (i == n)
 		return REAL(sendmmsg)(fd, v, n, flags);
 	for (i = 0; i < n; i++) {
-		r = sendmsg(fd, &v[i].msg_hdr, flags);
+		r = sendmsg(fd, message_of(v, i), flags);
 		if (r < 0)
 			break;
 		v[i].msg_len = (unsigned int)r;
