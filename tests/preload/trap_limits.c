@@ -151,12 +151,15 @@ static void little_address_space(void)
 /*
  * Connections that nobody reads for a while: their buffers want more memory than there was. They are read one
  * after the other, so the first to be read must not starve behind those that hold the memory.
+ *
+ * The windows are little more than the memory holds. What is dropped inside a larger one comes again by the
+ * peer's time-outs alone, each twice the last, and no receiver can hasten them.
  */
 static void pile(const char *what)
 {
 	static char b[65536];
 	struct sockaddr_in a = peer_address();
-	int size = 1 << 20, fd[PILES];
+	int size = 212992, fd[PILES]; /* the window that this gives, in bytes */
 	long got = 0, n;
 
 	for (int i = 0; i < PILES; i++) {
