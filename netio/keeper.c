@@ -404,6 +404,7 @@ static void look_for_missing(struct keeper *k)
 	struct netio *n = k->n;
 	struct region_head *h = n->region.head;
 	struct stack_cx *cx = netio_enter(n);
+	bool reaped = false;
 	ref next;
 
 	k->missing = false;
@@ -413,12 +414,16 @@ static void look_for_missing(struct keeper *k)
 		next = p->next;
 		if (p->keeper == h->keepers || r == h->keeper || r == h->passages)
 			continue;
-		if (may_be_unborn(k, p, cx->now) || !proc_is_gone(n, cx, r))
+		if (may_be_unborn(k, p, cx->now) || !proc_is_gone(n, cx, r)) {
 			k->missing = true;
-		else
+		} else {
 			proc_reap(n, cx, r);
+			reaped = true;
+		}
 	}
-	netio_drive(n, cx);
+	/* What the dead were told of, nothing else: the living may be capturing. */
+	if (reaped)
+		netio_drive(n, cx);
 	netio_leave(n);
 	forwards_update(n, k->epfd);
 }
