@@ -33,16 +33,13 @@ __attribute__((unused)) static int aside(int fd)
 __attribute__((unused)) static void inside_thread(void *(*run)(void *), void *arg)
 {
 	sigset_t all, old;
-	pthread_attr_t detached;
 	pthread_t t;
 
-	pthread_attr_init(&detached);
-	pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	pthread_create(&t, &detached, run, arg);
+	if (!pthread_create(&t, NULL, run, arg))
+		pthread_detach(t);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	pthread_attr_destroy(&detached);
 }
 #else
 #define STATE	  static
