@@ -7,11 +7,13 @@
  *   source BYTES    write so many zero bytes, then exit
  *   rude            write "hello", read one byte, exit: what came beside it is unread
  *   lazy FILE       read one byte; when FILE exists, note in it how many more are here, and do as sink
- *   outcome FILE    read to the end or an error; which one goes to FILE, as "end COUNT" or "errno COUNT";
- * after an end, shutdown(), and read once more: what that gives goes there, too writer FILE     write until
- * that fails; the errno goes to FILE accept N FILE   descriptor 0 is a listener: serve so many, each as cat;
- * close it; note what the last client's address was in FILE; end when FILE.end exists kind FILE       the
- * socket's domain, O_NONBLOCK and SO_RCVTIMEO in seconds go to FILE
+ *   outcome FILE N  read to the end or an error; which one goes to FILE, as "end COUNT" or "errno COUNT".
+ *                   FILE.got comes to be when N bytes are there. After an end: shutdown(), read once more,
+ *                   and what that gives goes to FILE, too
+ *   writer FILE     write until that fails; the errno goes to FILE
+ *   accept N FILE   descriptor 0 is a listener: serve so many, each as cat; close it; the last client's
+ *                   address goes to FILE; end when FILE.end exists
+ *   kind FILE       the socket's domain, O_NONBLOCK and SO_RCVTIMEO in seconds go to FILE
  */
 #define _GNU_SOURCE 1 /* strerrorname_np() */
 
@@ -42,17 +44,6 @@ static void put(const char *p, ssize_t n)
 	}
 }
 
-static long long read_all(int *err)
-{
-	long long total = 0;
-	ssize_t r;
-
-	while ((r = read(0, bytes, sizeof bytes)) > 0)
-		total += r;
-	*err = r < 0 ? errno : 0;
-	return total;
-}
-
 static void say(const char *path, const char *text)
 {
 	char temporary[4096];
@@ -62,6 +53,17 @@ static void say(const char *path, const char *text)
 	f = fopen(temporary, "w");
 	if (!f || fprintf(f, "%s\n", text) < 0 || fclose(f) || rename(temporary, path))
 		exit(4);
+}
+
+static long long read_all(int *err)
+{
+	long long total = 0;
+	ssize_t r;
+
+	while ((r = read(0, bytes, sizeof bytes)) > 0)
+		total += r;
+	*err = r < 0 ? errno : 0;
+	return total;
 }
 
 static int serve(int count, const char *path)
@@ -125,12 +127,23 @@ static int lazy(const char *path)
 	return sink();
 }
 
-static int outcome(const char *path)
+/* Says "PATH.got" as soon as `expected` bytes are there. */
+static int outcome(const char *path, long long expected)
 {
-	char text[64];
-	int err;
-	long long total = read_all(&err);
+	char text[64], got[4000];
+	int err = 0;
+	long long total = 0;
+	ssize_t r = 1;
 
+	for (; total < expected && r > 0; total += r > 0 ? r : 0)
+		r = read(0, bytes, sizeof bytes);
+	snprintf(got, sizeof got, "%s.got", path);
+	if (total >= expected && expected > 0)
+		say(got, "all");
+	if (r < 0)
+		err = errno;
+	else
+		total += read_all(&err);
 	snprintf(text, sizeof text, "%s %lld", err ? strerrorname_np(err) : "end", total);
 	if (!err) {
 		shutdown(1, SHUT_WR);
@@ -188,7 +201,7 @@ int main(int argc, char **argv)
 	if (!strcmp(mode, "lazy"))
 		return lazy(arg);
 	if (!strcmp(mode, "outcome"))
-		return outcome(arg);
+		return outcome(arg, argc > 3 ? atoll(argv[3]) : 0);
 	if (!strcmp(mode, "writer"))
 		return writer(arg);
 	if (!strcmp(mode, "kind"))

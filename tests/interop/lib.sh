@@ -145,7 +145,7 @@ topology() {
 
 # wait_until TENTHS WHAT COMMAND...: poll until the command succeeds.
 wait_until() {
-	local i n=$1 what=$2
+	local i n=$(($1 < 200 ? 200 : $1)) what=$2 # a busy machine: 20 s at least
 	shift 2
 	for ((i = 0; i < n; i++)); do
 		"$@" >/dev/null 2>&1 && return 0

@@ -190,10 +190,10 @@ static inline int polled(int fd, int events, int ms)
 	return r < 0 ? -1 : r ? p.revents : 0;
 }
 
-/* Less than what was waited for (a second or more), or not: a busy machine takes its time. */
-static inline const char *took(long since)
+/* Less than `ms`, what was waited for at most, or not: a busy machine takes its time. */
+static inline const char *took(long since, int ms)
 {
-	return now_ms() - since < 900 ? "at once" : "long";
+	return now_ms() - since < ms * 9 / 10 ? "at once" : "long";
 }
 
 #endif

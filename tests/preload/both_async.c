@@ -20,7 +20,7 @@ static int signalled(void)
 {
 	int r;
 
-	for (int i = 0; i < 200 && !ran; i++)
+	for (int i = 0; i < 4000 && !ran; i++)
 		nap(5);
 	r = ran;
 	nap(50);

@@ -57,7 +57,7 @@ static void refused(void)
 	fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 	SAY("-- refused, not blocking");
 	SHOW(connect_to(fd, peer_addr(), port));
-	SHOW(polled(fd, POLLIN | POLLOUT, 1000));
+	SHOW(polled(fd, POLLIN | POLLOUT, 20000));
 	SHOW(so_error(fd));
 	SHOW(so_error(fd));
 	SHOW(polled(fd, POLLIN | POLLOUT, 0));
@@ -81,7 +81,7 @@ static void twice(void)
 	fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 	SAY("-- twice, not blocking");
 	SHOW(connect_to(fd, peer_addr(), port));
-	SHOW(polled(fd, POLLOUT, 1000));
+	SHOW(polled(fd, POLLOUT, 20000));
 	SHOW(connect_to(fd, peer_addr(), port));
 	SHOW(connect_to(fd, peer_addr(), port));
 	SHOW(so_error(fd));

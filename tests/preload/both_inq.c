@@ -52,7 +52,7 @@ static void talk(const char *who, int fd)
 	receive("too small", fd, 5, 8, 0);
 	receive("none", fd, 5, 0, 0);
 	peer("shutdown");
-	polled(fd, POLLRDHUP, 3000);
+	polled(fd, POLLRDHUP, 20000);
 	receive("the rest but one, and the end", fd, 4, 128, 0);
 	receive("the rest", fd, 4, 128, 0);
 	receive("the end", fd, 4, 128, 0);

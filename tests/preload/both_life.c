@@ -3,6 +3,7 @@
  * sockets, close_range, syscall(SYS_close), EMFILE on accept, half-close in each
  * direction, SIGPIPE, backlog, inherited flags.
  */
+#include "../asleep.h"
 #include "both.h"
 #include <linux/close_range.h>
 
@@ -16,14 +17,14 @@ static void on_sigpipe(int sig)
 
 static void closing(void)
 {
-	struct linger now = {1, 0}, wait = {1, 5};
+	struct linger now = {1, 0}, wait = {1, 30};
 	static char more[65536];
 	int fd = connected();
 	long since;
 
 	SAY("-- close with unread data: the peer sees a reset");
 	peer("send 10");
-	polled(fd, POLLIN, 1000);
+	polled(fd, POLLIN, 20000);
 	SHOW(close(fd));
 	SHOW(peer("recv 1"));
 	SHOW(close(fd));
@@ -45,12 +46,12 @@ static void closing(void)
 	peer("close");
 
 	fd = connected();
-	SAY("-- linger 5, the peer takes all at once");
+	SAY("-- linger 30, the peer takes all at once");
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &wait, sizeof wait);
 	SHOW(send(fd, "abc", 3, 0));
 	since = now_ms();
 	SHOW(close(fd));
-	SAY("%s", took(since));
+	SAY("%s", took(since, 30000));
 	SHOW(peer("recv 10"));
 	peer("close");
 
@@ -65,7 +66,7 @@ static void closing(void)
 	peer_later("shutdown 1");
 	since = now_ms();
 	SHOW(close(fd));
-	SAY("%s", took(since));
+	SAY("%s", took(since, 1000));
 	peer_answer();
 	peer_answer();
 	peer("close");
@@ -73,7 +74,7 @@ static void closing(void)
 	fd = connected();
 	SAY("-- the peer resets");
 	peer("rst");
-	SHOW(polled(fd, POLLIN | POLLOUT | POLLRDHUP, 1000));
+	SHOW(polled(fd, POLLIN | POLLOUT | POLLRDHUP, 20000));
 	SHOW(recv(fd, &since, 1, 0));
 	SHOW(recv(fd, &since, 1, 0));
 	SHOW(send(fd, "x", 1, MSG_NOSIGNAL));
@@ -130,7 +131,7 @@ static void halves(void)
 	fd = connected();
 	SAY("-- the peer's FIN");
 	peer("shutdown");
-	SHOW(polled(fd, POLLIN | POLLRDHUP, 1000));
+	SHOW(polled(fd, POLLIN | POLLRDHUP, 20000));
 	SHOW(recv(fd, buf, 16, 0));
 	SHOW(recv(fd, buf, 16, 0));
 	SHOW(send(fd, "late", 4, 0));
@@ -198,7 +199,7 @@ static void numbers(void)
 	SAY("-- EMFILE leaves the connection in the queue");
 	int port, l = listening(&port, 5);
 	peer("connect %d", port);
-	polled(l, POLLIN, 1000);
+	polled(l, POLLIN, 20000);
 	getrlimit(RLIMIT_NOFILE, &old);
 	few.rlim_max = old.rlim_max;
 	while ((n = open("/dev/null", O_RDONLY)) >= 0 && n < 19)
@@ -231,7 +232,7 @@ static void accepting(void)
 	SHOW(accept(l, NULL, NULL));
 	SHOW(polled(l, POLLIN | POLLOUT, 0));
 	peer("connect %d", port);
-	SHOW(polled(l, POLLIN | POLLOUT, 1000));
+	SHOW(polled(l, POLLIN | POLLOUT, 20000));
 	c = accept4(l, (struct sockaddr *)&a, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	SAY("%u bytes, from %s", len,
 	    !strcmp(inet_ntop(AF_INET, &a.sin_addr, text, sizeof text), peer_addr()) ? "the peer" : text);
@@ -246,7 +247,7 @@ static void accepting(void)
 	peer("close");
 	SAY("-- blocked accept; an accepted socket does not inherit O_NONBLOCK");
 	peer("connect %d", port);
-	polled(l, POLLIN, 1000);
+	polled(l, POLLIN, 20000);
 	c2 = accept(l, NULL, NULL);
 	SHOW((fcntl(c2, F_GETFL) & O_NONBLOCK) != 0);
 	close(c);
@@ -293,8 +294,9 @@ static void accepting(void)
 
 static void *closer(void *arg)
 {
-	nap(100);
+	until_asleep(getpid()); /* the main thread */
 	close(*(int *)arg);
+	peer("send 1");
 	return NULL;
 }
 
@@ -307,11 +309,7 @@ static void across_threads(void)
 
 	SAY("-- close under a blocked call");
 	pthread_create(&t, NULL, closer, &fd);
-	peer_later("nap 300");
-	peer_later("send 1");
 	SHOW(recv(fd, &c, 1, 0));
-	peer_answer();
-	peer_answer();
 	pthread_join(t, NULL);
 	SHOW(fcntl(fd, F_GETFD));
 	SHOW(peer("recv 1"));

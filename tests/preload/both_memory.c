@@ -103,7 +103,7 @@ int main(void)
 	SHOW(shutdown(fd, SHUT_WR));
 	SHOW(send(fd, hole, 10, MSG_NOSIGNAL));
 	peer("close");
-	polled(fd, POLLHUP, 3000);
+	polled(fd, POLLHUP, 20000);
 	SHOW(recv(fd, hole, 10, 0) <= 0);
 	SHOW(recv(fd, b, sizeof b, 0));
 	return 0;

@@ -14,6 +14,7 @@
  *     unlisten          close the listener           check N       recv N, 1 if they are the pattern
  *     kick PID SIG      send a signal                keep          forget the current one, leave it open
  *     listen0           as listen, with room for one
+ *     taken             what was sent is acknowledged: it is there
  *     sum N             recv N, a number made of the bytes and their order and count
  */
 #include "both.h"
@@ -101,6 +102,16 @@ static long do_sum(long n)
 	return done * 10000000 + sum;
 }
 
+/* The other end has everything, also what it does not show yet. */
+static long taken(void)
+{
+	int left = 1;
+
+	while (!ioctl(current, TIOCOUTQ, &left) && left)
+		nap(1);
+	return left;
+}
+
 static long reset(void)
 {
 	struct linger l = {1, 0};
@@ -135,6 +146,8 @@ static long command(const char *addr, const char *other, const char *line)
 		return do_recv(a, &good);
 	if (!strcmp(word, "check"))
 		return do_recv(a, &good) == a && good;
+	if (!strcmp(word, "taken"))
+		return taken();
 	if (!strcmp(word, "sum"))
 		return do_sum(a);
 	if (!strcmp(word, "close"))

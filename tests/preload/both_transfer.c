@@ -20,7 +20,7 @@ static int queued(int fd, unsigned long what)
 /* Bytes that are all there: what the peer sent has arrived. */
 static void arrived(int fd, int n)
 {
-	for (int i = 0; i < 200 && queued(fd, FIONREAD) < n; i++)
+	for (int i = 0; i < 4000 && queued(fd, FIONREAD) < n; i++)
 		nap(5);
 }
 
@@ -138,7 +138,7 @@ static void sending(int fd)
 	SHOW(pwrite(fd, buf, 1, 0));
 	SHOW(pwritev2(fd, iov, 1, -1, 0x4000));
 	SHOW(send(fd, (void *)1, 5, 0));
-	for (int i = 0; i < 300 && queued(fd, TIOCOUTQ); i++)
+	for (int i = 0; i < 4000 && queued(fd, TIOCOUTQ); i++)
 		nap(5);
 	SHOW(queued(fd, TIOCOUTQ));
 	SHOW(queued(fd, 0x894B));
@@ -208,10 +208,9 @@ static void urgent(int fd)
 	SAY("-- urgent");
 	peer("send 4");
 	peer("oob");
-	SHOW(polled(fd, POLLPRI, 1000));
+	SHOW(polled(fd, POLLPRI, 20000));
 	peer("send 3");
-	arrived(fd, 4);
-	nap(50);
+	peer("taken");
 	SHOW(sockatmark(fd));
 	SHOW(recv(fd, buf, 100, 0));
 	SHOW(sockatmark(fd));

@@ -401,6 +401,16 @@ static void badly_accepted(void)
 	close(l);
 }
 
+/* Both FINs are through. */
+static void until_closed(int fd)
+{
+	struct tcp_info i = {0};
+	socklen_t len = sizeof i;
+
+	while (!getsockopt(fd, IPPROTO_TCP, TCP_INFO, &i, &len) && i.tcpi_state != TCP_CLOSE)
+		nap(1);
+}
+
 int main(void)
 {
 	int port, fd;
@@ -428,9 +438,8 @@ int main(void)
 	close(fd);
 	fd = connected();
 	shutdown(fd, SHUT_RDWR);
-	nap(50);
 	peer("close");
-	nap(50);
+	until_closed(fd);
 	all("over", fd);
 	close(fd);
 	fd = listening(&port, 2);

@@ -1,4 +1,5 @@
 /* EPOLLEXCLUSIVE: sets without a sleeping thread do not swallow the wake-up; level rules hold. */
+#include "../asleep.h"
 #include "peer.h"
 
 static int ep[3];
@@ -7,7 +8,7 @@ static void *sleeper(void *arg)
 {
 	struct epoll_event e;
 
-	return (void *)(long)epoll_wait(ep[(long)arg], &e, 1, 3000);
+	return (void *)(long)epoll_wait(ep[(long)arg], &e, 1, 30000);
 }
 
 int main(void)
@@ -22,8 +23,8 @@ int main(void)
 		       result_text(ep_add(ep[i], l, EPOLLIN | EPOLLEXCLUSIVE, (uint64_t)i)));
 	}
 	for (long who = 0; who < 3; who++) {
-		pthread_create(&t, NULL, sleeper, (void *)who);
-		msleep(100);
+		/* Awake, it would leave the event to all sets. */
+		t = asleep_create(sleeper, (void *)who);
 		back = peer_call_back(port, "s");
 		pthread_join(t, &r);
 		printf("sleeper in set %ld got %ld\n", who, (long)r);

@@ -13,7 +13,7 @@ int main(void)
 	ep_add(outer, ep, EPOLLIN, 1);
 	ep_add(ep, p[0], EPOLLIN, 2);
 	ep_add(ep, fd, EPOLLIN, 3);
-	ep_show("outer", outer, 4, 2000);
+	ep_show("outer", outer, 4, 20000);
 	fflush(stdout);
 	pid_t child = fork();
 	if (!child) {
@@ -31,8 +31,8 @@ int main(void)
 	int status;
 	waitpid(child, &status, 0);
 	printf("child %d\n", WEXITSTATUS(status));
-	ep_show("parent", ep, 4, 1000);
+	ep_show("parent", ep, 4, 20000);
 	printf("read %s\n", result_text(read(fd, b, 8)));
-	ep_show("parent", ep, 4, 1000);
+	ep_show("parent", ep, 4, 20000);
 	return 0;
 }

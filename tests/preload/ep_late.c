@@ -3,6 +3,7 @@
  * arrives: they wake when that becomes ready, also if the process had no stack
  * socket at all when they went to sleep.
  */
+#include "../asleep.h"
 #include "peer.h"
 #include <sys/select.h>
 #include <sys/wait.h>
@@ -53,8 +54,7 @@ static void one(long how)
 	outer = epoll_create1(0);
 	if (how == OUTER || how == OUTER_POLLED)
 		ep_add(outer, inner, EPOLLIN, 1);
-	pthread_create(&t, NULL, sleeper, (void *)how);
-	msleep(100);
+	t = asleep_create(sleeper, (void *)how);
 	fd = peer_connect("d100 wx s");
 	ep_add(inner, fd, EPOLLIN, 2);
 	pthread_join(t, &r);

@@ -151,7 +151,7 @@ static void loops(int fd)
 	SHOW(epoll_ctl(c, EPOLL_CTL_ADD, b, &in));
 	SHOW(epoll_ctl(a, EPOLL_CTL_ADD, c, &in));
 	SHOW(epoll_ctl(c, EPOLL_CTL_ADD, a, &in));
-	ep_show("c", c, 8, 2000);
+	ep_show("c", c, 8, 20000);
 	in.events = EPOLLIN | EPOLLEXCLUSIVE;
 	SHOW(epoll_ctl(c, EPOLL_CTL_DEL, a, NULL));
 	SHOW(epoll_ctl(c, EPOLL_CTL_ADD, a, &in)); /* no exclusive set in a set */

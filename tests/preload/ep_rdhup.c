@@ -1,5 +1,16 @@
 /* EPOLLRDHUP and HUP: half-close from either side, both, and after our own shutdown. */
 #include "peer.h"
+#include <netinet/tcp.h>
+
+/* Our FIN is acknowledged, the connection is over: the last edge that there is. */
+static void until_over(int fd)
+{
+	struct tcp_info i = {0};
+	socklen_t len = sizeof i;
+
+	while (!getsockopt(fd, IPPROTO_TCP, TCP_INFO, &i, &len) && i.tcpi_state != TCP_CLOSE)
+		msleep(1);
+}
 
 int main(void)
 {
@@ -9,7 +20,7 @@ int main(void)
 	ep_add(ep, a, EPOLLIN | EPOLLRDHUP | EPOLLET, 1);
 	ep_show("peer closed its side", ep, 8, 5000);
 	shutdown(a, SHUT_WR);
-	msleep(200);
+	until_over(a);
 	ep_show("both sides", ep, 8, 5000);
 	ep_add(ep, b, EPOLLRDHUP, 2);
 	ep_show("data and fin", ep, 8, 5000);
@@ -21,7 +32,7 @@ int main(void)
 	shutdown(c, SHUT_RD);
 	ep_show("c after SHUT_RD", ep, 8, 0);
 	shutdown(c, SHUT_WR);
-	msleep(200);
+	until_over(c);
 	ep_show("c after SHUT_WR", ep, 8, 0);
 	return 0;
 }

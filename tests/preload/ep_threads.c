@@ -2,6 +2,7 @@
  * Several threads sleep in one set; members come and go meanwhile. The first
  * stack socket joins while the threads already sleep in the kernel's set.
  */
+#include "../asleep.h"
 #include "peer.h"
 
 #define THREADS 4
@@ -40,8 +41,7 @@ int main(void)
 	if (pipe(done_pipe))
 		return 1;
 	for (int i = 0; i < THREADS; i++)
-		pthread_create(&t[i], NULL, worker, NULL);
-	msleep(100);
+		t[i] = asleep_create(worker, NULL);
 	for (int i = 0; i < 8; i++) {
 		fd[i] = peer_connect("e");
 		ep_add(ep, fd[i], EPOLLIN | EPOLLONESHOT, (uint64_t)fd[i]);
@@ -51,7 +51,7 @@ int main(void)
 		for (int i = 0; i < 8; i++)
 			if (send(fd[i], "x", 1, 0) != 1)
 				return 1;
-		for (long t0 = now_ms(); bytes < want && now_ms() - t0 < 2000;)
+		for (long t0 = now_ms(); bytes < want && now_ms() - t0 < 20000;)
 			usleep(50);
 		if (bytes < want) {
 			printf("round %d: a wake-up was lost\n", k);

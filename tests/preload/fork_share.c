@@ -184,7 +184,7 @@ static void shared_set(void)
 	ep_add(ep, s, EPOLLIN, 7);
 	p = begin();
 	if (!p) {
-		ep_show("child", ep, 4, 3000);
+		ep_show("child", ep, 4, 20000);
 		printf("child: %s", result_text(recv(s, b, 3, 0)));
 		printf(" '%s'\n", b);
 		ep_show("child, empty", ep, 4, 0);
@@ -194,7 +194,7 @@ static void shared_set(void)
 	ended("shared_set", p);
 	if (write(s, "x", 1) != 1)
 		exit(1);
-	ep_show("parent", ep, 4, 3000);
+	ep_show("parent", ep, 4, 20000);
 	printf("parent: %s", result_text(recv(s, b, 3, 0)));
 	printf(" '%s'\n", b);
 	close(s);

@@ -275,19 +275,24 @@ static void refused(void)
 /* What a process in its sandbox was sent and did not read is there for who goes on with the connection. */
 static void handed_back(void)
 {
-	int fd = connected();
+	int fd = connected(), first[2];
 	pid_t pid;
+	char c;
 
 	SAY("-- what it has not read");
+	if (pipe(first))
+		leave(9);
 	pid = fork();
 	if (!pid) {
 		SHOW(filter_load(server_calls, SECCOMP_RET_KILL_PROCESS, 0));
 		SHOW(recv(fd, bytes, 1, 0));
+		if (write(first[1], bytes, 1) != 1)
+			leave(8);
 		SHOW(recv(fd, bytes, sizeof bytes, MSG_PEEK) > 0);
 		leave(0);
 	}
 	peer("send 1");
-	usleep(100000); /* not in one piece with the rest, which is read whole or not at all */
+	read(first[0], &c, 1); /* not in one piece with the rest, which is read whole or not at all */
 	peer("send 9000");
 	SAY("it ended with %d", ended(pid));
 	SHOW(read_all(fd, 9000));
@@ -296,6 +301,8 @@ static void handed_back(void)
 	peer("close");
 	SHOW(read(fd, bytes, 1));
 	close(fd);
+	close(first[0]);
+	close(first[1]);
 }
 
 /* The leak checker makes system calls that the sandbox does not let through. */

@@ -142,7 +142,7 @@ int main(void)
 	printf("%d children, %ld wrong, %s\n", good, wrong, echoed > 0 ? "echoed" : "nothing echoed");
 	ep_show("silent", ep, 4, 0);
 	back = peer_call_back(port, "whello s");
-	ep_show("a connection", ep, 4, 3000);
+	ep_show("a connection", ep, 4, 20000);
 	c = accept(l, NULL, NULL);
 	printf("accepted: %s", result_text(recv(c, b, 5, MSG_WAITALL)));
 	printf(" '%s'\n", b);

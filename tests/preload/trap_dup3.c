@@ -87,7 +87,7 @@ static void decided_later(void)
 	ep_add(ep, old, EPOLLIN, 3);
 	printf("connect: %s\n", result_text(connect(old, (struct sockaddr *)&a, sizeof a)));
 	peer_script(s, "wabc s");
-	ep_show("both", ep, 8, 2000);
+	ep_show("both", ep, 8, 20000);
 	one = 0;
 	getsockopt(old, SOL_SOCKET, SO_KEEPALIVE, &one, &len);
 	printf("keepalive %d, FD %d and %d\n", one, fcntl(s, F_GETFD), fcntl(old, F_GETFD));

@@ -40,7 +40,7 @@ static void work(const char *what)
 	printf(", sent %ld, then %s", got, result_text(recv(bulk, b, 3, MSG_WAITALL)));
 	ep_add(ep, l, EPOLLIN, 1);
 	back = peer_call_back(port, "whello s");
-	ep_show(", set", ep, 4, 3000);
+	ep_show(", set", ep, 4, 20000);
 	c = accept(l, NULL, NULL);
 	printf("%s: accepted, %s\n", what, result_text(recv(c, b, 5, MSG_WAITALL)));
 	close(c);

@@ -28,7 +28,7 @@ static void works(const char *what)
 	printf("%s: echo %s", what, result_text(recv(sock, b, 4, MSG_WAITALL)));
 	printf(" '%s'", b);
 	ep_add(ep, fresh, EPOLLIN, 7);
-	ep_show("", ep, 4, 3000);
+	ep_show("", ep, 4, 20000);
 	close(ep);
 	close(fresh);
 }

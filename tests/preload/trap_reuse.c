@@ -3,6 +3,7 @@
  * thread blocks on it. As in the kernel, the blocked call finishes on what the
  * number meant when it began; nobody ever reads or writes the newcomer's bytes.
  */
+#include "../asleep.h"
 #include "peer.h"
 #include <sys/select.h>
 
@@ -28,13 +29,13 @@ static void *blocked(void *arg)
 		n = recv(number, b, 3, MSG_WAITALL);
 		break;
 	case 1:
-		n = poll(&p, 1, 2000);
+		n = poll(&p, 1, 30000);
 		snprintf(b, sizeof b, "%s", n == 1 ? bits((uint32_t)p.revents) : "");
 		break;
 	case 2:
 		FD_ZERO(&r);
 		FD_SET(number, &r);
-		n = select(number + 1, &r, NULL, NULL, &(struct timeval){2, 0});
+		n = select(number + 1, &r, NULL, NULL, &(struct timeval){30, 0});
 		break;
 	case 3:
 		n = accept(number, NULL, NULL);
@@ -60,8 +61,7 @@ static void exchange(const char *what, int how, int old, const char *script)
 	char b[4] = "";
 
 	number = old;
-	pthread_create(&t, NULL, blocked, (void *)(long)how);
-	msleep(100);
+	t = asleep_create(blocked, (void *)(long)how);
 	close(old);
 	fresh = peer_connect(script);
 	printf("%s: the number is used again: %s\n", what, fresh == old ? "yes" : "no");
@@ -110,7 +110,7 @@ static void members(void)
 	printf("epoll: the number is used again: %s\n", fresh == old ? "yes" : "no");
 	ep_show("epoll: neither", ep, 4, 400);
 	printf("epoll: add the new one: %s\n", result_text(ep_add(ep, fresh, EPOLLIN, 2)));
-	ep_show("epoll: the new one", ep, 4, 2000);
+	ep_show("epoll: the new one", ep, 4, 30000);
 	close(fresh);
 	close(ep);
 }

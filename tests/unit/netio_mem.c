@@ -3,6 +3,7 @@
  * both ways, half-close, many connections, and what happens when nobody drives
  * but the fallback driver.
  */
+#include "tests/asleep.h"
 #include "tests/unit/netio_kit.h"
 
 #define BULK (8u << 20)
@@ -188,8 +189,8 @@ static void left_behind(void)
 	for (int i = 0; i < COUNT; i++)
 		CHECK_FATAL(connect_by_hand(&p, &client[i], &server[i]));
 	CHECK_FATAL(kit_watch(&first, p.a, client[0]) && kit_watch(&last, p.a, client[COUNT - 1]));
-	pthread_create(&t, NULL, elected_thread, &e);
-	usleep(50000); /* it sleeps now; if not, both sets are told and there is nothing to see */
+	/* Awake, both sets would be told, and there would be nothing to see. */
+	t = asleep_create(elected_thread, &e);
 	for (int i = 0; i < COUNT; i++) {
 		struct iovec v = {&c, 1};
 		struct stack_cx *cx = netio_enter(p.b);
@@ -262,7 +263,7 @@ static void driver_answers(void)
 	usleep(50000); /* the driver of b is armed now */
 	netio_counters(p.b, &before);
 	CHECK_EQ(kit_send(&client, "hello", 5), 5);
-	for (int i = 0; i < 100; i++) {
+	for (int i = 0; i < 2000; i++) {
 		netio_counters(p.b, &after);
 		if (after.rx_helper > before.rx_helper)
 			break;
@@ -289,8 +290,8 @@ static void idle_is_idle(void)
 	CHECK_FATAL(kit_connect(&client, p.a, ipaddr_v4(10, 77, 0, 2), 80));
 	CHECK_FATAL(kit_accept(&p.at_listener, &server));
 	usleep(1200000); /* delayed ACKs and a lazily set timer run out */
-	/* On a busy machine the thread that they woke may get its turn later: two more looks. */
-	for (int i = 0; i < 3; i++) {
+	/* On a busy machine the thread that they woke may get its turn later: a few more looks. */
+	for (int i = 0; i < 10; i++) {
 		netio_counters(p.a, &before);
 		usleep(500000);
 		netio_counters(p.a, &after);

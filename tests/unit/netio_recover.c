@@ -281,7 +281,7 @@ static void nothing_left(void)
 						  POOL_PROC, POOL_HOLD,	       POOL_CHUNK, POOL_CHUNK_SMALL};
 	struct stack_cx *cx = netio_enter(p.n);
 
-	for (int i = 0; i < 50 && pool_live(cx, POOL_TCB) > p.live[POOL_TCB]; i++) {
+	for (int i = 0; i < 10000 && pool_live(cx, POOL_TCB) > p.live[POOL_TCB]; i++) {
 		netio_leave(p.n);
 		usleep(2000);
 		cx = netio_enter(p.n);

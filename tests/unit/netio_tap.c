@@ -345,7 +345,8 @@ static void tap_deleted(void)
 	CHECK_FATAL(kit_watch(&k, n, kit_listen(n, 80)));
 	usleep(30000);
 	CHECK_EQ(system("ip link del utcp0"), 0);
-	usleep(100000);
+	for (int i = 0; i < 4000 && netio_status(n) != -ENODEV; i++)
+		usleep(5000);
 	CHECK_EQ(netio_status(n), -ENODEV);
 	netio_counters(n, &before);
 	usleep(200000);

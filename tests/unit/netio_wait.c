@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "netio/internal.h"
+#include "tests/asleep.h"
 #include "tests/unit/netio_kit.h"
 
 #define THREADS 8
@@ -200,7 +201,7 @@ static void cancelled_sleepers(void)
 	usleep(30000);
 	netio_counters(c.b, &before);
 	CHECK_EQ(kit_send(&client[0], "x", 1), 1);
-	for (int i = 0; i < 200; i++) {
+	for (int i = 0; i < 4000; i++) {
 		netio_counters(c.b, &after);
 		if (after.rx_helper > before.rx_helper)
 			break;
@@ -236,7 +237,7 @@ static void on_signal(int sig)
 
 static void *kicker(void *arg)
 {
-	usleep(20000);
+	until_asleep(getpid()); /* the main thread */
 	pthread_kill(*(pthread_t *)arg, SIGUSR1);
 	return NULL;
 }
@@ -281,7 +282,7 @@ static void interrupted_sleeper(void)
 	CHECK_EQ(handled, 2);
 	netio_counters(c.b, &before);
 	CHECK_EQ(kit_send(&client, "x", 1), 1);
-	for (int i = 0; i < 200; i++) {
+	for (int i = 0; i < 4000; i++) {
 		netio_counters(c.b, &after);
 		if (after.rx_helper > before.rx_helper)
 			break;
@@ -382,8 +383,8 @@ static void deadline_of_another(bool with_sleeper, bool with_driver)
 	CHECK_EQ(sock_connect(cx, s, &local, &remote), -EINPROGRESS);
 	netio_leave(c.a);
 	netio_counters(c.a, &before);
-	/* Nobody drives b: no answer. "Compute" until the SYN has gone out again, three seconds at most. */
-	for (int i = 0; i < 300; i++) {
+	/* Nobody drives b: no answer. "Compute" until the SYN has gone out again, or for ever. */
+	for (int i = 0; i < 3000; i++) {
 		netio_counters(c.a, &after);
 		if (after.tx_frames > before.tx_frames)
 			break;
@@ -438,7 +439,7 @@ static void *team_member(void *arg)
 			atomic_fetch_add(&team->taken, 1);
 			continue;
 		}
-		waitset_block(team->ws, netio_now() + 5 * NS_PER_S, NULL, &r);
+		waitset_block(team->ws, netio_now() + 60 * NS_PER_S, NULL, &r);
 		cx = netio_enter(team->n);
 		waitset_withdraw(team->ws, cx);
 		netio_leave(team->n);
@@ -478,7 +479,7 @@ static void shared_set(void)
 			watch_kernel_bits(cx, s[i], SOCK_IN);
 		}
 		netio_leave(n);
-		for (int i = 0; i < 5000 && atomic_load(&team.taken) < (round + 1) * SOCKS; i++)
+		for (int i = 0; i < 200000 && atomic_load(&team.taken) < (round + 1) * SOCKS; i++)
 			usleep(100);
 		if (!CHECK_EQ(atomic_load(&team.taken), (round + 1) * SOCKS))
 			break;
