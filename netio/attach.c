@@ -11,6 +11,7 @@
  */
 #include <sys/socket.h>
 #include <sys/timerfd.h>
+#include <unistd.h>
 
 #include "netio/internal.h"
 
@@ -81,6 +82,7 @@ static int name_stack(struct netio *n, const struct netio_config *c)
 {
 	struct region_head *h = n->region.head;
 
+	h->maker = (uint32_t)geteuid();
 	if (keeper_possible() && rendezvous_wanted(c))
 		rendezvous_name(c, &h->name);
 	else

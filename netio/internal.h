@@ -49,6 +49,7 @@ struct region_head {
 
 	/* the keeper (keeper.c), and how to come by the next one (respawn.c) */
 	struct stack_name name;
+	uint32_t maker;	   /* the user who made the stack, and may open the device */
 	uint64_t secret;   /* whoever knows it has this region */
 	uint32_t keepers;  /* keepers so far; 0: the stack has never had one */
 	uint32_t hasty;	   /* of them, in a row, that did not live long */

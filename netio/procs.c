@@ -463,7 +463,7 @@ ref proc_spawned(struct netio *n, struct stack_cx *cx, const struct spawn_messag
 	for (ref r = pool_next(cx, POOL_EVSET, REF_NONE); slot && r; r = pool_next(cx, POOL_EVSET, r))
 		if (*evset_holders(cx, r) && spawn_has(m, evset_tag(cx, r)))
 			hold_new(cx, slot, r);
-	if (slot && !proc_at(cx, slot)->holds) {
+	if (slot && m->count && !proc_at(cx, slot)->holds) {
 		slot_free(n, cx, slot);
 		slot = REF_NONE;
 	}

@@ -56,10 +56,10 @@ uint64_t netio_layout(void)
 	    FIELD(region_head, reserved), FIELD(region_head, broken),
 	    FIELD(region_head, armed),	  FIELD(region_head, procs),
 	    FIELD(region_head, drivers),  FIELD(region_head, name),
-	    FIELD(region_head, secret),	  FIELD(region_head, keepers),
-	    FIELD(region_head, has_init), FIELD(region_head, waiters),
-	    FIELD(region_head, parked),	  FIELD(region_head, unparked),
-	    FIELD(region_head, activity),
+	    FIELD(region_head, maker),	  FIELD(region_head, secret),
+	    FIELD(region_head, keepers),  FIELD(region_head, has_init),
+	    FIELD(region_head, waiters),  FIELD(region_head, parked),
+	    FIELD(region_head, unparked), FIELD(region_head, activity),
 	};
 #undef FIELD
 	uint64_t hash = layout_mix(stack_layout_hash() ^ users_layout, facts, ARRAY_LEN(facts));

@@ -11,17 +11,24 @@
  * ends before such a call and starts again after it, with what is left of the
  * rights.
  *
+ * Before its first socket a process has no device open yet, and the user whom root
+ * becomes may not open it (`utcp su nobody -c ...`, a server that gives up root at
+ * its start). So root gets its part in the stack just before it goes. What the
+ * other user executes then gets in through the life line (exec.c).
+ *
  * A seccomp filter that forbids what the stack does comes through here, too: seal.c.
  *
- * Place in the flow: -> evloop.c, seal.c.
+ * Place in the flow: -> init.c, evloop.c, seal.c.
  */
 #include <grp.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include "preload/calls.h"
 #include "preload/seal.h"
@@ -52,6 +59,31 @@ static void driver_resume(bool paused)
 	errno = saved_errno;
 }
 
+/*
+ * In a child of vfork(), whose memory is its parent's, libc takes the thread for the parent's. Says so also
+ * where the library knows nothing of the process yet.
+ */
+static bool memory_is_borrowed(void)
+{
+	pthread_mutex_t m = PTHREAD_MUTEX_INITIALIZER;
+	int owner;
+
+	pthread_mutex_lock(&m);
+	owner = m.__data.__owner;
+	pthread_mutex_unlock(&m);
+	return owner != gettid();
+}
+
+/* Root is about to go on as another user. */
+static void attach_as_root(uid_t next)
+{
+	if (LIKELY(the_stack || !next || next == (uid_t)-1) || geteuid() || thread_marks.depth ||
+	    atomic_load(&process.forked) || atomic_load(&process.finished) || atomic_load(&process.sealed) ||
+	    memory_is_borrowed())
+		return;
+	stack_attach_early();
+}
+
 #define ALONE(call)                                                                                          \
 	({                                                                                                   \
 		bool paused_ = driver_pause();                                                               \
@@ -62,21 +94,25 @@ static void driver_resume(bool paused)
 
 int setuid(uid_t uid)
 {
+	attach_as_root(uid);
 	return ALONE(REAL(setuid)(uid));
 }
 
 int seteuid(uid_t uid)
 {
+	attach_as_root(uid);
 	return ALONE(REAL(seteuid)(uid));
 }
 
 int setreuid(uid_t ruid, uid_t euid)
 {
+	attach_as_root(euid);
 	return ALONE(REAL(setreuid)(ruid, euid));
 }
 
 int setresuid(uid_t ruid, uid_t euid, uid_t suid)
 {
+	attach_as_root(euid);
 	return ALONE(REAL(setresuid)(ruid, euid, suid));
 }
 

@@ -14,6 +14,10 @@
  * its holds, and gives up the holds that no descriptor has any more (CLOEXEC).
  * Epoll sets are known by a mark in them (epoll_heir.c).
  *
+ * The line also passes where no socket does, if this process is no longer of the
+ * user who made the stack: what it executes could not enter by itself. That is left
+ * to the environment: it names this library, or the new image is none of ours.
+ *
  * If nothing is passed on, the line is closed by exec() and the keeper closes the
  * rest by the rules of close(). A program that will not be preloaded (reach.c:
  * static, setuid) gets its connections in pump mode (pump.c), of which the keeper
@@ -70,6 +74,24 @@ static const char *value_of(char *const *env, const char *name)
 static bool is_setting(const char *entry)
 {
 	return !strncmp(entry, "UTCP_", 5) && strncmp(entry, VARIABLE "=", sizeof VARIABLE) != 0;
+}
+
+/* Will the new image load this library by what its environment says? */
+static bool preloads_us(char *const *env)
+{
+	const char *theirs = value_of(env, PRELOAD), *slash;
+	Dl_info self;
+
+	if (!theirs || !dladdr((void *)(uintptr_t)preloads_us, &self))
+		return false;
+	slash = strrchr(self.dli_fname, '/');
+	return strstr(theirs, slash ? slash + 1 : self.dli_fname);
+}
+
+bool exec_lets_in(const struct exec_target *target, char *const *env)
+{
+	return the_stack && netio_is_strange(the_stack) && preloads_us(env) &&
+	       exec_reach(target) == REACH_HOOKS;
 }
 
 /* "LD_PRELOAD=ours" and what the new environment has itself. False: it names us already. */
@@ -160,10 +182,12 @@ static char *const *vfork_begin(struct exec_plan *x, const struct exec_target *t
 	}
 	/* Our memory is the parent's: it must not use these placeholders for other connections. */
 	atomic_fetch_add(&process.fork_count, count + (uint32_t)x->pumps.count != 0);
-	x->vfork_line = count ? netio_vfork_line(the_stack, cookie, count, reach == REACH_NO_HOOKS) : 0;
+	x->vfork_line = count || (!x->pumps.count && exec_lets_in(target, env))
+			    ? netio_vfork_line(the_stack, cookie, count, reach == REACH_NO_HOOKS)
+			    : 0;
 	if (x->vfork_line <= 0 || reach == REACH_NO_HOOKS)
 		return env;
-	mine = exec_environment(x, env, x->vfork_line, last);
+	mine = exec_environment(x, env, x->vfork_line, count ? last : EXEC_NO_NUMBERS);
 	return mine ? mine : env;
 }
 
@@ -194,6 +218,7 @@ char *const *exec_begin(struct exec_plan *x, const struct exec_target *target, c
 	struct passing p = {0};
 	enum reach reach;
 	char **mine = NULL;
+	bool any, entry;
 	int line, last;
 
 	memset(x, 0, offsetof(struct exec_plan, pumps));
@@ -208,9 +233,11 @@ char *const *exec_begin(struct exec_plan *x, const struct exec_target *target, c
 		p.listeners += number_passes(fd, FD_LISTENER);
 		p.sets += number_passes(fd, FD_EPOLL) && epoll_has_shadow(fd);
 	}
-	reach = p.streams + p.listeners + p.sets ? exec_reach(target) : REACH_HOOKS;
+	any = p.streams + p.listeners + p.sets;
+	entry = !any && exec_lets_in(target, env);
+	reach = any ? exec_reach(target) : REACH_HOOKS;
 	lib_enter();
-	line = netio_before_exec(the_stack, p.listeners || (p.streams + p.sets && reach != REACH_NO_HOOKS));
+	line = netio_before_exec(the_stack, p.listeners || entry || (any && reach != REACH_NO_HOOKS));
 	x->begun = true;
 	x->blind = reach == REACH_NO_HOOKS && p.listeners;
 	if (x->blind)
@@ -220,9 +247,9 @@ char *const *exec_begin(struct exec_plan *x, const struct exec_target *target, c
 		pumps_begin(x, last);
 	if (x->sets)
 		epoll_pumped(&x->pumps);
-	if (reach != REACH_NO_HOOKS && line >= 0 && p.streams + p.listeners + p.sets) {
+	if (reach != REACH_NO_HOOKS && line >= 0 && (any || entry)) {
 		sets_begin(p.sets ? last : -1);
-		mine = exec_environment(x, env, line, last);
+		mine = exec_environment(x, env, line, any ? last : EXEC_NO_NUMBERS);
 	}
 	/* exec() ends all threads wherever they are: not ours inside the stack, with its lock. */
 	x->paused = netio_pause_driver(the_stack);
@@ -367,12 +394,14 @@ void exec_inherit(void)
 		lib_enter();
 		stack_adopt(n);
 		h.cx = netio_enter(n);
-		numbers_probe(&h, last);
+		if (last != EXEC_NO_NUMBERS)
+			numbers_probe(&h, last);
 		netio_each_hold(n, h.cx, hold_sweep, &h);
 		netio_leave(n);
 		for (int fd = 0; fd <= fd_highest(); fd++)
 			listener_half_restore(fd);
-		sets_inherit(last);
+		if (last != EXEC_NO_NUMBERS)
+			sets_inherit(last);
 		lib_leave();
 	}
 	errno = saved_errno;

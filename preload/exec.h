@@ -21,6 +21,12 @@ struct exec_plan {
 char *const *exec_begin(struct exec_plan *x, const struct exec_target *target, char *const *env);
 /* It came back. */
 void exec_failed(struct exec_plan *x);
+/*
+ * Is the stack of another user by now, and the new image to load this library? Then it needs a life line to
+ * get in, even if no socket passes. Async-signal-safe.
+ */
+bool exec_lets_in(const struct exec_target *target, char *const *env);
+#define EXEC_NO_NUMBERS (-1) /* `last`: no socket passes */
 /* env with what an heir with this life line needs, whose sockets are at most at `last`, in x; NULL: no
  * memory. pages_put(x->pages) when it was used. */
 char **exec_environment(struct exec_plan *x, char *const *env, int line, int last);

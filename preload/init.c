@@ -11,7 +11,8 @@
  * socket, no signal handler. A server has its privileges and its root directory
  * until then.
  *
- * At the first connection or listener that policy gives to the stack:
+ * At the first connection or listener that policy gives to the stack, or before
+ * root becomes another user, who could not do so (calls_privilege.c):
  * stack_attach() makes the region and opens the device, starts the driver thread
  * wraps the signal handlers and takes over libc's streams. At exit: process.c.
  *
@@ -165,7 +166,7 @@ void stack_adopt(struct netio *n)
 }
 
 /* Under attach_lock. */
-static int attach(void)
+static int attach(bool early)
 {
 	char why[512] = "";
 	struct netio *n;
@@ -175,32 +176,47 @@ static int attach(void)
 	r = netio_attach(&the_config.net, &n, why, sizeof why);
 
 	if (r < 0) {
-		if (!attach_failure_told)
+		if (!attach_failure_told && !early)
 			log_line("%s", why);
-		attach_failure_told = true;
+		attach_failure_told |= !early;
 		return r;
 	}
 	stack_adopt(n);
 	return 0;
 }
 
-int stack_attach(void)
+static int attach_once(bool early)
 {
 	int r, cancel;
 
-	if (the_stack)
-		return 0;
-	process_init();
 	if (atomic_load(&process.forked))
 		return -ENETDOWN;
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	lib_enter();
 	pthread_mutex_lock(&attach_lock);
-	r = the_stack ? 0 : attach();
+	r = the_stack ? 0 : attach(early);
 	pthread_mutex_unlock(&attach_lock);
 	lib_leave();
 	pthread_setcancelstate(cancel, NULL);
 	return r;
+}
+
+int stack_attach(void)
+{
+	if (the_stack)
+		return 0;
+	process_init();
+	return attach_once(false);
+}
+
+void stack_attach_early(void)
+{
+	int saved_errno = errno;
+
+	process_init();
+	if (!config_broken && !the_config.off)
+		attach_once(true);
+	errno = saved_errno;
 }
 
 /* ------------------------------------------------------------ ./libutcp.so */

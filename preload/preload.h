@@ -58,6 +58,9 @@ extern UTCP_OURS struct process_state process;
 bool process_is_vfork_child(void);
 /* Attach if needed. 0 or a negative errno; logs one line on the first failure. */
 int stack_attach(void);
+/* The same ahead of need, by a process that is about to lose the right to: if it fails, nothing is said yet.
+ */
+void stack_attach_early(void);
 
 /*
  * Inside-the-library marker for signal deferral (signal.c). Nestable. Every

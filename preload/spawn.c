@@ -370,11 +370,15 @@ static void spawn_shares(struct spawn_plan *p, const struct exec_target *target,
 	int n = *actions ? (*actions)->__used : 0, number;
 	char **mine;
 
-	if (!numbers_collect(p, a, n) || !p->passes)
-		return;
-	/* From here on the child may have these sockets, and their placeholders, too. */
-	atomic_fetch_add(&process.fork_count, 1);
-	if (!(p->count + p->sets) || !the_stack)
+	if (numbers_collect(p, a, n) && p->passes)
+		/* From here on the child may have these sockets, and their placeholders, too. */
+		atomic_fetch_add(&process.fork_count, 1);
+	if (!(p->count + p->sets)) {
+		if (target->dir == NOWHERE_KNOWN || !exec_lets_in(target, *env))
+			return;
+		p->last = EXEC_NO_NUMBERS;
+	}
+	if (!the_stack)
 		return;
 	if ((target->dir == NOWHERE_KNOWN || exec_reach(target) == REACH_NO_HOOKS) &&
 	    netio_is_kept(the_stack)) {
@@ -414,8 +418,8 @@ void spawn_begin(struct spawn_plan *p, const char *path, bool search,
 	memset(p, 0, offsetof(struct spawn_plan, exec));
 	p->exec.pages = NULL;
 	p->line.fd = -1;
-	if (fd_highest() < 0 || atomic_load(&process.finished) || atomic_load(&process.sealed) ||
-	    thread_marks.depth || process_is_vfork_child())
+	if ((fd_highest() < 0 && !the_stack) || atomic_load(&process.finished) ||
+	    atomic_load(&process.sealed) || thread_marks.depth || process_is_vfork_child())
 		return;
 	lib_enter();
 	if (!*actions || layout_known()) {

@@ -111,6 +111,8 @@ int netio_child_after_fork(struct netio *n);
  * are there to be walked.
  */
 int netio_before_exec(struct netio *n, bool passes);
+/* This process is no longer of the user who made the stack: what it executes does not find it by its name. */
+bool netio_is_strange(const struct netio *n);
 void netio_exec_failed(struct netio *n);
 /*
  * In a child of vfork() that is about to exec and holds sockets with these

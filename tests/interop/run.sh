@@ -19,6 +19,8 @@ here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 . "$here/passing.sh"
 # shellcheck source=tests/interop/pump.sh
 . "$here/pump.sh"
+# shellcheck source=tests/interop/users.sh
+. "$here/users.sh"
 
 # NAME SECONDS [only on TOPOLOGY...]
 cases() {
@@ -69,6 +71,8 @@ cases() {
 		python_send_fds 30 tap packet
 		python_multiprocessing 60 tap
 		python_stranger 30 tap
+		user_before_socket 60 tap packet
+		user_before_listener 30 tap packet
 	EOF
 }
 
