@@ -211,34 +211,43 @@ bool loop_take_chunk(struct stack_cx *cx, struct buffer *b, ref owner, const str
 
 /* --------------------------------------------------------------- rebuild.c */
 
+static bool segment_intact(const struct stack_cx *cx, ref r)
+{
+	const struct loop_segment *l = loop_at(cx, r);
+	struct chain payload = {l->first, l->last, l->bytes, l->charged};
+
+	return l->header_len <= sizeof l->tcp && chain_intact(cx, &payload, r);
+}
+
 /*
  * The queue as it is linked; what is in no queue goes, and so does a segment
- * whose payload was being taken: its sender has it still.
+ * whose payload was being taken: its sender has it still. At every instant the
+ * queue leads to all that stays: the only copy of a reset may be in it.
  */
 void loop_rebuild(struct stack_cx *cx)
 {
 	struct stack *st = stack_of(cx);
-	ref next, at = st->loop_first;
+	ref last = REF_NONE, *link = &st->loop_first;
 
-	st->loop_first = st->loop_last = REF_NONE;
-	for (; pool_valid(cx, POOL_LOOP, at) && !loop_at(cx, at)->head.mark; at = next) {
-		struct loop_segment *l = loop_at(cx, at);
+	while (pool_valid(cx, POOL_LOOP, *link) && !loop_at(cx, *link)->head.mark) {
+		struct loop_segment *l = loop_at(cx, *link);
 		struct chain payload = {l->first, l->last, l->bytes, l->charged};
 
-		next = l->next;
-		l->head.mark = 1;
-		l->next = REF_NONE;
-		if (l->header_len > sizeof l->tcp || !chain_intact(cx, &payload, at)) {
-			pool_discard(cx, at);
+		if (!segment_intact(cx, *link)) {
+			ref gone = *link;
+
+			*link = l->next;
+			record_barrier();
+			pool_discard(cx, gone);
 			continue;
 		}
+		l->head.mark = 1;
 		chain_keep(cx, &payload);
-		if (st->loop_last)
-			loop_at(cx, st->loop_last)->next = at;
-		else
-			st->loop_first = at;
-		st->loop_last = at;
+		last = *link;
+		link = &l->next;
 	}
+	*link = REF_NONE;
+	st->loop_last = last;
 	for (ref r = pool_next(cx, POOL_LOOP, REF_NONE); r; r = pool_next(cx, POOL_LOOP, r))
 		if (!loop_at(cx, r)->head.mark)
 			pool_discard(cx, r);

@@ -80,9 +80,12 @@ static void buffer_keep(struct stack_cx *cx, struct buffer *b)
 	b->cursor_start = b->start;
 }
 
+/* Field by field: the end must survive, for the next rebuild reads it as well. */
 static void buffer_forget(struct buffer *b)
 {
-	*b = (struct buffer){.start = b->end, .end = b->end, .cursor_start = b->end};
+	b->first = b->last = b->cursor = REF_NONE;
+	b->start = b->cursor_start = b->end;
+	b->charged = 0;
 }
 
 /* Chunks and scoreboards that no record has reached. */

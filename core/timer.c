@@ -326,6 +326,15 @@ static void timewait_requeue(struct stack_cx *cx, struct timewait *w, ref r)
 	heap_insert(cx, &w->node, r, w->node.deadline && w->node.deadline < most ? w->node.deadline : most);
 }
 
+/* Out of the heap. Its kind stays: that says that the record around it is complete, also to the next rebuild.
+ */
+static void node_reset(struct timer_node *n)
+{
+	n->deadline = 0;
+	n->child = n->next = n->prev = REF_NONE;
+	n->queued = 0;
+}
+
 void timer_rebuild(struct stack_cx *cx)
 {
 	stack_of(cx)->timer_root = REF_NONE;
@@ -333,7 +342,7 @@ void timer_rebuild(struct stack_cx *cx)
 		struct tcb *t = tcb_at(cx, r);
 		nsec min = timer_earliest(t);
 
-		t->node = (struct timer_node){.kind = POOL_TCB};
+		node_reset(&t->node);
 		if (min != NSEC_NEVER)
 			heap_insert(cx, &t->node, r, min);
 	}

@@ -116,7 +116,7 @@ static void leave(struct view *v)
 /* One frame out of the queue to `side`, and, unless faults, into the stack. */
 static bool deliver(struct view *v, int side, bool faults)
 {
-	static struct frame one;
+	struct frame one;
 	struct queue *q = &v->w->to[side];
 
 	if (!q->count)
