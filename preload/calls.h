@@ -86,10 +86,13 @@ void *real_resolve(enum real_id id);
 
 /*
  * The only place where errno is written: a negative errno becomes -1; on
- * success errno is what it was when the wrapper began.
+ * success errno is what it was when the wrapper began. An answer that the end of
+ * the process gave is for nobody.
  */
 static inline int64_t result(int64_t r, int saved_errno)
 {
+	if (UNLIKELY(atomic_load_explicit(&process.finished, memory_order_relaxed)))
+		process_ends_here();
 	if (r >= 0) {
 		errno = saved_errno;
 		return r;

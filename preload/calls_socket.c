@@ -31,10 +31,10 @@ int socket(int domain, int type, int protocol)
 			return fd;
 		}
 		process_init();
-		if (!the_config.off && !atomic_load(&process.finished)) {
+		if (UNLIKELY(atomic_load(&process.finished)))
+			process_ends_here();
+		else if (!the_config.off)
 			fd_install_tcp(fd, domain == AF_INET6);
-			return fd;
-		}
 	}
 	return fd;
 }

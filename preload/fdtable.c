@@ -328,9 +328,13 @@ ref fd_hold(int fd)
 {
 	struct fd_entry *e = entry_find(fd);
 
-	if (!e || atomic_load_explicit(&process.finished, memory_order_relaxed))
+	if (!e)
 		return REF_NONE;
 	for (;;) {
+		if (atomic_load_explicit(&process.finished, memory_order_relaxed)) {
+			process_ends_here();
+			return REF_NONE;
+		}
 		uint64_t w = atomic_load_explicit(&e->word, memory_order_acquire);
 		ref d = WORD_REF(w);
 		if (!d || (WORD_KIND(w) != FD_STREAM && WORD_KIND(w) != FD_LISTENER))

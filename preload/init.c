@@ -120,8 +120,16 @@ bool process_config_broken(void)
 	return config_broken;
 }
 
+static void quick_end(void)
+{
+	if (atomic_load(&init_done))
+		process_drain();
+}
+
 static void __attribute__((constructor)) library_loaded(void)
 {
+	/* First in, so last to be called: the application's functions may still write. */
+	(void)at_quick_exit(quick_end);
 	exec_inherit();
 }
 

@@ -50,12 +50,18 @@ struct process_state {
 	bool child;		     /* the stack was attached by a parent: it tells the counters */
 	_Atomic bool headless;	     /* the main thread has ended, others go on */
 	_Atomic bool finished;	     /* the exit drain ran: stack descriptors are dead */
+	_Atomic int ender;	     /* the thread that ended it so, 0: none (process_ends_here()) */
 	_Atomic bool sealed;	     /* in a sandbox that lets no stack work (seal.c) */
 	_Atomic uint32_t fork_count; /* fork()s so far: a socket older than the last may be shared */
 };
 extern UTCP_OURS struct process_state process;
 /* True in a vfork() child, which shares our memory but not our descriptors. */
 bool process_is_vfork_child(void);
+/*
+ * To be called by who finds `finished`, with no lock. In another thread than the one that ends the
+ * process it does not return: the kernel would have killed that thread by now.
+ */
+void process_ends_here(void);
 /* Attach if needed. 0 or a negative errno; logs one line on the first failure. */
 int stack_attach(void);
 /* The same ahead of need, by a process that is about to lose the right to: if it fails, nothing is said yet.

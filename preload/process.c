@@ -19,7 +19,9 @@
  * Place in the flow: hooks set by init.c; _exit() and _Fork() in calls_process.c.
  */
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "preload/async.h"
@@ -51,6 +53,8 @@ void process_before_clone(bool shares)
 {
 	if (atomic_load(&process.sealed))
 		return;
+	if (atomic_load(&process.finished))
+		process_ends_here();
 	/* from here on a kernel socket that exists may be the child's, too */
 	atomic_fetch_add(&process.fork_count, 1);
 	/* A handler of a signal that is never put off may fork from inside the stack. */
@@ -93,6 +97,7 @@ void process_child(void)
 	if (atomic_load(&process.sealed))
 		return;
 	process.pid = getpid();
+	atomic_store(&process.ender, 0); /* not a thread of this process */
 	spawn_after_fork();
 	async_after_fork();
 	if (!the_stack) {
@@ -143,6 +148,23 @@ int fd_lost_error(void)
 }
 
 /* ------------------------------------------------------------ exit */
+
+/*
+ * Between the drain and the end the other threads still run, for as long as the drain lasts. They would
+ * find their sockets closed, and log it, or connect in the kernel instead.
+ */
+void process_ends_here(void)
+{
+	const uint64_t all = ~0ull;
+	int ender = atomic_load(&process.ender);
+
+	if (!ender || ender == gettid() || netio_internal_thread() || process_is_vfork_child())
+		return;
+	/* a signal to the process is for a thread that can take it */
+	sys.syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof all);
+	for (;;)
+		sys.syscall(SYS_ppoll, NULL, 0, NULL, NULL, 0);
+}
 
 /* Take a description away from the other threads: false if one is inside a call on it, or about to free it.
  */
@@ -252,6 +274,7 @@ static void drain(struct netio *n)
 	struct waitset *ws;
 	struct stack_cx *cx;
 
+	atomic_store(&process.ender, gettid());
 	atomic_store(&process.finished, true);
 	cx = netio_enter(n);
 	for (ref d = pool_next(cx, POOL_DESCRIPTION, REF_NONE); d; d = pool_next(cx, POOL_DESCRIPTION, d))
@@ -293,6 +316,5 @@ void process_drain(void)
 void process_hooks(void)
 {
 	pthread_atfork(process_before_fork, process_parent, process_child);
-	(void)at_quick_exit(process_drain);
 	netio_set_severed(severed);
 }
