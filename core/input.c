@@ -401,6 +401,7 @@ static enum verdict fin_process(struct stack_cx *cx, struct tcb *t)
 	switch ((enum tcp_state)t->state) {
 	case TCPS_ESTABLISHED:
 		state_set(cx, t, TCPS_CLOSE_WAIT);
+		t->pingpong = true; /* as Linux's tcp_fin(): no more text to acknowledge */
 		break;
 	case TCPS_FIN_WAIT_1: /* our own FIN is not acknowledged: step 5 would have moved us on */
 		COUNT(cx, tcp_simultaneous_close);

@@ -11,6 +11,8 @@
  *   SPECIAL  has its own code below
  * An option that is not in the table and nobody has set has its default, where
  * that is true of the stack (options_default.c); else it is ENOPROTOOPT, too.
+ * What is wrong with a value of either kind is the kernel's to say: a socket that
+ * was made for that is given it.
  *
  * While a socket is undecided the kernel checks and keeps every option; we only
  * remember which rows the application touched, and read those values back when
@@ -44,6 +46,8 @@ void option_touched(int fd, int level, int name)
 
 	if (level == SOL_SOCKET && (name == SO_SNDBUFFORCE || name == SO_RCVBUFFORCE))
 		row = option_row(level, name == SO_SNDBUFFORCE ? SO_SNDBUF : SO_RCVBUF);
+	if (level == IPPROTO_IP && name == IP_TOS)
+		fd_mark_option(fd, (uint32_t)option_row(SOL_SOCKET, SO_PRIORITY)); /* it changes with that */
 	if (row >= 0 && row < CARRIED_ROWS)
 		fd_mark_option(fd, (uint32_t)row);
 	else if (row >= 0 && option_table[row].how == KERNEL && !is_attachment(&option_table[row]))
@@ -214,6 +218,7 @@ void options_inherit(const struct description *from, struct description *to)
 	atomic_store(&to->inq, atomic_load(&from->inq));
 	to->hints_set = from->hints_set;
 	memcpy(to->hints, from->hints, sizeof to->hints);
+	to->hints_set &= ~(1ull << option_hint_slot(option_row(SOL_SOCKET, SO_PRIORITY))); /* as sk_clone() */
 }
 
 /* ------------------------------------------------------------ get */
@@ -305,8 +310,10 @@ static int get_socket_special(int fd, struct description *p, int name, void *val
 	}
 }
 
-static int get_special(int fd, struct description *p, const struct option *o, void *value, socklen_t *len)
+static int get_special(int fd, ref d, const struct option *o, void *value, socklen_t *len)
 {
+	struct description *p = description_of(d);
+	struct endpoint peer;
 	struct sock_info i;
 	struct stack_cx *cx;
 	const char *name;
@@ -330,12 +337,12 @@ static int get_special(int fd, struct description *p, const struct option *o, vo
 			memcpy(padded, name, MIN_OF(strlen(name), sizeof padded - 1));
 		return r ? r : option_copy_out(padded, sizeof padded, value, len);
 	}
-	/* IP_MTU, IPV6_MTU: only on a connected socket */
+	/* IP_MTU, IPV6_MTU: only with a peer */
+	if (!socket_peer(d, &peer))
+		return -ENOTCONN;
 	lib_enter();
 	cx = netio_enter(the_stack);
-	r = p->sock ? sock_names(cx, p->sock, NULL, &(struct endpoint){.port = 0}) : -ENOTCONN;
-	if (!r)
-		r = sock_info(cx, p->sock, &i);
+	r = p->sock ? sock_info(cx, p->sock, &i) : -ENOTCONN;
 	netio_leave(the_stack);
 	lib_leave();
 	v = r ? 0 : (int)i.pmtu;
@@ -391,7 +398,7 @@ int socket_get_option(int fd, ref d, int level, int name, void *value, socklen_t
 		return -EOPNOTSUPP;
 	if (!len)
 		return -EFAULT;
-	if (*len > INT32_MAX)
+	if (*len > INT32_MAX && level != IPPROTO_IPV6) /* there, four bytes */
 		return -EINVAL;
 	if (p->kind == FD_LISTENER)
 		return get_listener(fd, p, level, name, value, len);
@@ -413,7 +420,7 @@ int socket_get_option(int fd, ref d, int level, int name, void *value, socklen_t
 	case FIGURE:
 		return figure_get(fd, d, level, name, value, len);
 	case SPECIAL:
-		return get_special(fd, p, o, value, len);
+		return get_special(fd, d, o, value, len);
 	}
 	return r ? r : option_copy_out_int(level, v, value, len);
 }
@@ -471,10 +478,6 @@ static int set_special(struct description *p, const struct option *o, const void
 	}
 	if (o->level == IPPROTO_TCP)
 		return o->name == TCP_INFO ? -ENOPROTOOPT : set_congestion(p, value, len);
-	if (o->level == IPPROTO_IPV6)
-		return -EINVAL; /* V6ONLY: too late once there is a port */
-	if (o->level == IPPROTO_IP)
-		return -ENOPROTOOPT;
 	switch (o->name) {
 	case SO_LINGER:
 		if (len < sizeof l)
@@ -484,9 +487,8 @@ static int set_special(struct description *p, const struct option *o, const void
 	case SO_RCVLOWAT:
 		v = v < 0 ? INT32_MAX : MAX_OF(v, 1);
 		r = set_core(p, SOCK_OPT_RCVLOWAT, v);
-		if (!r)
-			p->rcvlowat = v;
-		return r;
+		return r ? r
+			 : get_core(p, SOCK_OPT_RCVLOWAT, &p->rcvlowat); /* no more than there is room for */
 	case SO_RCVTIMEO:
 		return set_timeout(&p->rcvtimeo, value, len);
 	case SO_SNDTIMEO:
@@ -497,40 +499,74 @@ static int set_special(struct description *p, const struct option *o, const void
 	}
 }
 
-static bool is_closed(struct description *p)
-{
-	struct endpoint peer;
-	struct stack_cx *cx;
-	bool closed;
-
-	lib_enter();
-	cx = netio_enter(the_stack);
-	closed = p->sock && !sock_connect_begun(cx, p->sock) && sock_names(cx, p->sock, NULL, &peer);
-	netio_leave(the_stack);
-	lib_leave();
-	return closed;
-}
-
-/* What has no effect on the stack, or is not built: the kernel judges the value, on a new socket. */
-static int set_judged(struct description *p, int row, const void *value, socklen_t len)
+/* What has no effect on the stack: the kernel judges the value, on a new socket. */
+static int set_hint(struct description *p, int row, const void *value, socklen_t len)
 {
 	const struct option *o = &option_table[row];
 	int v, r = untouched_try(p->v6, o->level, o->name, value, len, &v);
 
-	if (r > 0)
-		return -ENOBUFS;
 	if (r)
-		return r;
-	if (o->how == KERNEL && o->level == IPPROTO_TCP && o->name == TCP_FASTOPEN_CONNECT && !is_closed(p))
-		return -EINVAL; /* a connection has begun */
-	if (o->how == KERNEL)
-		return v == o->arg ? 0 : -ENOPROTOOPT; /* setting the default is no request */
+		return r > 0 ? -ENOBUFS : r;
 	lib_enter();
 	netio_enter(the_stack);
 	hint_keep(p, row, v);
 	netio_leave(the_stack);
 	lib_leave();
 	return 0;
+}
+
+/* Options of TCP that may be set in some states only, and the error in others; the new socket is closed. */
+enum { CLOSED = 1, LISTENS = 2, OTHERS = 4 };
+enum { LINUX_TIME_WAIT = 6, LINUX_CLOSE = 7 }; /* struct sock_info's state */
+
+static int wrong_state(struct description *p, int name)
+{
+	struct sock_info i = {.state = 0};
+	struct stack_cx *cx;
+	int state, allowed, error = -EINVAL;
+
+	switch (name) {
+	case TCP_REPAIR:
+	case OPT_TCP_AO_REPAIR:
+		allowed = CLOSED | OTHERS, error = -EPERM;
+		break;
+	case TCP_QUEUE_SEQ:
+		allowed = CLOSED, error = -EPERM;
+		break;
+	case TCP_FASTOPEN_CONNECT:
+		allowed = CLOSED;
+		break;
+	case TCP_FASTOPEN:
+	case TCP_FASTOPEN_NO_COOKIE:
+		allowed = CLOSED | LISTENS;
+		break;
+	default:
+		return 0;
+	}
+	lib_enter();
+	cx = netio_enter(the_stack);
+	if (p->sock && sock_info(cx, p->sock, &i))
+		i.state = LINUX_CLOSE;
+	netio_leave(the_stack);
+	lib_leave();
+	state = p->kind == FD_LISTENER				       ? LISTENS
+		: i.state == LINUX_CLOSE || i.state == LINUX_TIME_WAIT ? CLOSED
+								       : OTHERS;
+	return allowed & state ? 0 : error;
+}
+
+/* What the stack does not have: the kernel finds what is wrong with the value; the default is no request. */
+static int set_missing(struct description *p, int level, int name, const void *value, socklen_t len)
+{
+	int row = option_row(level, name), r = untouched_judge(p->v6, level, name, value, len), wrong;
+	bool has_default = row < 0 ? untouched_lists(level, name) : !is_attachment(&option_table[row]);
+
+	wrong = level == IPPROTO_TCP && len >= sizeof(int) && r != -EFAULT ? wrong_state(p, name) : 0;
+	if (wrong || r < 0)
+		return wrong ? wrong : r;
+	if (!value && !len)
+		return 0; /* nothing, and the kernel took it */
+	return r || !has_default ? -ENOPROTOOPT : 0;
 }
 
 /* A buffer's size: how much there may be is the machine's to say (net.core.wmem_max, rmem_max). */
@@ -543,12 +579,29 @@ static int set_size(struct description *p, const struct option *o, int v)
 	return set_core(p, judged(o->arg), now / 2);
 }
 
+/* ip(7): another type of service has another priority in the queues, too. */
+static int set_tos(struct description *p, int v)
+{
+	static const int priority[] = {0, 2, 6, 4};
+	int before = 0, now = 0, r = get_core(p, SOCK_OPT_TOS, &before);
+
+	r = r ? r : set_core(p, SOCK_OPT_TOS, v);
+	if (r || get_core(p, SOCK_OPT_TOS, &now) || now == before)
+		return r;
+	lib_enter();
+	netio_enter(the_stack);
+	hint_keep(p, option_row(SOL_SOCKET, SO_PRIORITY), priority[now >> 3 & 3]);
+	netio_leave(the_stack);
+	lib_leave();
+	return 0;
+}
+
 /* The int that an option's caller gave, by the rules of its level. */
 static int read_int(const struct option *o, const void *value, socklen_t len, int *v)
 {
 	*v = 0;
 	if (o->level == IPPROTO_TCP && o->name == TCP_CONGESTION)
-		return value ? 0 : -EFAULT;
+		return value || !len ? 0 : -EFAULT;
 	if (o->level == IPPROTO_IP && o->name == IP_TOS && !len)
 		return 0;
 	if (len >= sizeof *v || (o->level == IPPROTO_IP && len >= 1)) {
@@ -563,48 +616,40 @@ static int read_int(const struct option *o, const void *value, socklen_t len, in
 	return -EINVAL;
 }
 
+/* IPV6_V6ONLY: too late once there is a port. IPV6_MTU cuts datagrams: nothing that TCP has. */
+static int set_ipv6(struct description *p, int name, const void *value, socklen_t len)
+{
+	int r = name == IPV6_MTU ? untouched_judge(p->v6, IPPROTO_IPV6, name, value, len) : -EINVAL;
+
+	return r > 0 ? 0 : r;
+}
+
 /* On the stack only. */
 static int set_stack(struct description *p, int row, const void *value, socklen_t len)
 {
 	const struct option *o = &option_table[row];
 	int v, r;
 
-	if ((o->how == HINT || o->how == KERNEL) && o->answer == AN_INT)
-		return set_judged(p, row, value, len);
+	if (o->how == HINT)
+		return set_hint(p, row, value, len);
+	if (o->how == KERNEL || o->how == FIGURE || o->how == CONST ||
+	    (o->level == IPPROTO_IP && o->name == IP_MTU))
+		return set_missing(p, o->level, o->name, value, len);
+	if (o->level == IPPROTO_IPV6 && o->how == SPECIAL)
+		return set_ipv6(p, o->name, value, len);
 	r = read_int(o, value, len, &v);
 	if (r)
 		return r;
-	switch (o->how) {
-	case CORE:
-		if (o->arg == SOCK_OPT_SNDBUF || o->arg == SOCK_OPT_RCVBUF)
-			return set_size(p, o, v);
-		return set_core(p, (enum sock_option)o->arg, v);
-	case CORE_BOOL:
+	if (o->how == SPECIAL)
+		return set_special(p, o, value, len, v);
+	if (o->how == CORE_BOOL)
 		return set_core(p, (enum sock_option)o->arg,
 				o->name == TCP_QUICKACK && o->level == IPPROTO_TCP ? v : v != 0);
-	case KERNEL:
-		/* Setting the default is no request, but a filter or a key is none of a default. */
-		return v == o->arg && !is_attachment(o) ? 0 : -ENOPROTOOPT;
-	case SPECIAL:
-		return set_special(p, o, value, len, v);
-	case CONST:
-	case HINT:
-	case FIGURE:
-		break;
-	}
-	return -ENOPROTOOPT;
-}
-
-/* No such option: the kernel has looked at its value before it says so. */
-static int set_unknown(bool v6, int level, int name, const void *value, socklen_t len)
-{
-	bool looked = level == SOL_SOCKET || level == IPPROTO_TCP;
-
-	if (looked && len < sizeof(int))
-		return -EINVAL;
-	if (looked && (uintptr_t)value < 4096)
-		return -EFAULT;
-	return memory_readable(value, len) && untouched_is(v6, level, name, value, len) ? 0 : -ENOPROTOOPT;
+	if (o->arg == SOCK_OPT_SNDBUF || o->arg == SOCK_OPT_RCVBUF)
+		return set_size(p, o, v);
+	if (o->arg == SOCK_OPT_TOS)
+		return set_tos(p, v);
+	return set_core(p, (enum sock_option)o->arg, v);
 }
 
 int socket_set_option(int fd, ref d, int level, int name, const void *value, socklen_t len)
@@ -624,7 +669,7 @@ int socket_set_option(int fd, ref d, int level, int name, const void *value, soc
 		return set_core(p, name == SO_SNDBUFFORCE ? SOCK_OPT_SNDBUFFORCE : SOCK_OPT_RCVBUFFORCE, v);
 	}
 	if (row < 0)
-		return set_unknown(p->v6, level, name, value, len);
+		return set_missing(p, level, name, value, len);
 	if (p->kind == FD_STREAM)
 		return set_stack(p, row, value, len);
 	/* A listener: nothing that the stack's half would not do; else the kernel first, it checks the value.

@@ -12,7 +12,9 @@
  * describes the stack, and a socket that was made a moment ago answers.
  *
  * To set such an option to what it is already is no request either; anything
- * else keeps an undecided socket in the kernel, and is ENOPROTOOPT on a stack one.
+ * else keeps an undecided socket in the kernel. On a stack one a new socket judges
+ * the value, too: what is wrong with it, or that it changes something, which is
+ * ENOPROTOOPT.
  *
  * Not in the list, because the default would be a lie: SO_BPF_EXTENSIONS and
  * SO_TXREHASH (no filters, no hash to change), TCP_ZEROCOPY_RECEIVE (no pages to
@@ -28,6 +30,12 @@
 #include "preload/socket.h"
 
 #define VALUE_MAX 256
+
+struct state {
+	uint8_t value[VALUE_MAX];
+	socklen_t len;
+	int error;
+};
 
 /* clang-format off */
 /* By number: the newer ones have no name in the headers of Debian 12. */
@@ -76,7 +84,7 @@ static const struct {
     {IPPROTO_IPV6, of_ipv6, ARRAY_LEN(of_ipv6)},
 };
 
-static bool listed(int level, int name)
+bool untouched_lists(int level, int name)
 {
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++)
 		if (lists[i].level == level && name >= 0 && name <= UINT8_MAX)
@@ -128,26 +136,48 @@ int untouched_try(bool v6, int level, int name, const void *value, socklen_t len
 
 int untouched_get(bool v6, int level, int name, void *value, socklen_t *len)
 {
-	return listed(level, name) ? untouched_ask(v6, level, name, value, len) : -ENOPROTOOPT;
+	return untouched_lists(level, name) ? untouched_ask(v6, level, name, value, len) : -ENOPROTOOPT;
 }
 
-bool untouched_is(bool v6, int level, int name, const void *value, socklen_t len)
+/* What an option is: 256 bytes of it at most, or an error. */
+static void read_state(int fd, int level, int name, struct state *s)
 {
-	uint8_t def[VALUE_MAX];
-	socklen_t n = MIN_OF(len, (socklen_t)sizeof def);
+	s->len = sizeof s->value;
+	s->error = sys.getsockopt(fd, level, name, s->value, &s->len) ? errno : 0;
+}
 
-	return listed(level, name) && !untouched_ask(v6, level, name, def, &n) && n == len &&
-	       !memcmp(def, value, len);
+static bool same_state(const struct state *a, const struct state *b)
+{
+	return !a->error && !b->error && a->len == b->len && !memcmp(a->value, b->value, a->len);
+}
+
+int untouched_judge(bool v6, int level, int name, const void *value, socklen_t len)
+{
+	int saved_errno = errno, fd = untouched_socket(v6), r;
+	struct state before, after;
+
+	if (fd >= 0) {
+		read_state(fd, level, name, &before);
+		r = sys.setsockopt(fd, level, name, value, len) ? -errno : 0;
+		read_state(fd, level, name, &after);
+		netio_unprotect_close(fd);
+		r = r ? r : !same_state(&before, &after);
+	} else {
+		r = -ENOBUFS;
+	}
+	errno = saved_errno;
+	return r;
 }
 
 bool untouched_still(int fd, int level, int name)
 {
-	uint8_t now[VALUE_MAX];
-	socklen_t len = sizeof now, size = sizeof(int);
+	struct state now, def = {.len = sizeof def.value};
+	socklen_t size = sizeof(int);
 	int family = AF_INET;
 
-	if (!listed(level, name) || sys.getsockopt(fd, level, name, now, &len) ||
-	    sys.getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size))
+	read_state(fd, level, name, &now);
+	if (!untouched_lists(level, name) || sys.getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size))
 		return false;
-	return untouched_is(family == AF_INET6, level, name, now, len);
+	def.error = untouched_ask(family == AF_INET6, level, name, def.value, &def.len);
+	return same_state(&now, &def);
 }

@@ -9,6 +9,7 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include "preload/address.h"
 #include "preload/fdtable.h"
 #include "preload/socket.h"
 
@@ -17,10 +18,12 @@ static int get_peername(ref d, void *value, socklen_t *len)
 {
 	struct sockaddr_storage a;
 	socklen_t n = sizeof a;
-	int r = socket_names(d, true, (struct sockaddr *)&a, &n);
+	struct endpoint peer;
 
-	if (r)
-		return r;
+	/* unlike getpeername(), also of one that is not connected yet, or was reset */
+	if (!socket_peer(d, &peer))
+		return -ENOTCONN;
+	address_copy_out(&peer, description_of(d)->v6, (struct sockaddr *)&a, &n);
 	return n < *len ? -EINVAL : option_copy_out(&a, n, value, len);
 }
 
@@ -78,7 +81,7 @@ static int get_number(ref d, void *value, socklen_t *len)
 	int r = socket_names(d, false, (struct sockaddr *)&a, &n);
 	int port = ntohs(a.sin6_port); /* where sin_port is, too */
 
-	return r ? r : option_copy_out(&port, sizeof port, value, len);
+	return r ? r : option_copy_out_int(IPPROTO_IP, port, value, len);
 }
 
 /* A timer of the stack's, where the kernel has that option. */

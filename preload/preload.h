@@ -257,6 +257,8 @@ int socket_shutdown(ref d, int how);
 int socket_get_option(int fd, ref d, int level, int name, void *value, socklen_t *len);
 int socket_set_option(int fd, ref d, int level, int name, const void *value, socklen_t len);
 int socket_names(ref d, bool peer, struct sockaddr *sa, socklen_t *len);
+/* The other end of a connection, of one that is being made and of one that was reset; false: it has none. */
+bool socket_peer(ref d, struct endpoint *peer);
 int socket_ioctl(int fd, ref d, unsigned long request, void *arg);
 
 /* ------------------------------------------------------------------ waiting (wait.c, poll.c, epoll.c) */

@@ -473,6 +473,21 @@ int socket_names(ref d, bool peer, struct sockaddr *sa, socklen_t *len)
 	return r ? r : address_copy_out(&e, p->v6, sa, len);
 }
 
+bool socket_peer(ref d, struct endpoint *peer)
+{
+	struct description *p = description_of(d);
+	struct stack_cx *cx;
+
+	peer->port = 0;
+	lib_enter();
+	cx = netio_enter(the_stack);
+	if (p->sock)
+		sock_names(cx, p->sock, NULL, peer);
+	netio_leave(the_stack);
+	lib_leave();
+	return peer->port != 0;
+}
+
 static int get_int(ref d, enum sock_option o, void *arg)
 {
 	struct description *p = description_of(d);

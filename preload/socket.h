@@ -67,6 +67,7 @@ int options_tcp_info(struct description *p, void *value, socklen_t *len);
 int option_copy_out_int(int level, int v, void *value, socklen_t *len);
 
 /* Newer than the headers of Debian 12. */
+#define OPT_TCP_AO_REPAIR     42
 #define OPT_TCP_RTO_MAX_MS    44
 #define OPT_TCP_RTO_MIN_US    45
 #define OPT_TCP_DELACK_MAX_US 46
@@ -83,8 +84,10 @@ int figure_get(int fd, ref d, int level, int name, void *value, socklen_t *len);
 int untouched_get(bool v6, int level, int name, void *value, socklen_t *len);
 /* The default of any option: what a new socket of the kernel's answers. */
 int untouched_ask(bool v6, int level, int name, void *value, socklen_t *len);
-/* Is this value the default of such an option? */
-bool untouched_is(bool v6, int level, int name, const void *value, socklen_t len);
+/* Is it such an option? */
+bool untouched_lists(int level, int name);
+/* What the kernel says of a value, on a new socket: its error, 0: nothing has changed, 1: something has. */
+int untouched_judge(bool v6, int level, int name, const void *value, socklen_t len);
 /*
  * What the kernel makes of a value: its error, or 0 and what getsockopt() then says. Asked of a new socket;
  * 1: none is to be had.

@@ -1,6 +1,6 @@
 /*
  * state.h - a socket in each state that TCP knows, for the programs that look at
- * it (both_state_bits.c, both_state_calls.c).
+ * it (both_state_bits.c, both_state_calls.c, both_option_sweep.c).
  *
  * Each state has a function that makes it, and says which poll() bits and
  * tcpi_state the kernel shows there: what is waited for before the program looks
