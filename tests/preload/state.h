@@ -384,6 +384,102 @@ static int last_ack(void)
 	return shut(fd, SHUT_WR);
 }
 
+/* More than the peer's window: a FIN waits behind it for its turn. */
+static int crammed(void)
+{
+	static char block[60000];
+	int fd;
+
+	peer("rcvbuf 8192");
+	fd = connected();
+	peer("rcvbuf 0");
+	send(fd, block, sizeof block, MSG_DONTWAIT);
+	return fd;
+}
+
+static int fin_wait_1(void)
+{
+	return shut(crammed(), SHUT_WR);
+}
+
+static int fin_wait_1_data(void)
+{
+	int fd = fin_wait_1();
+
+	peer("send 100");
+	return fd;
+}
+
+static int closing(void)
+{
+	int fd = fin_wait_1();
+
+	wait_bits(fd, -1, 4);
+	peer("shutdown");
+	return fd;
+}
+
+static int last_ack_crammed(void)
+{
+	int fd = crammed();
+
+	peer("shutdown");
+	wait_bits(fd, -1, 8);
+	return shut(fd, SHUT_WR);
+}
+
+static int reset_in(int fd, int tcp)
+{
+	wait_bits(fd, -1, tcp);
+	peer("rst");
+	return fd;
+}
+
+static int reset_fin_wait_1(void)
+{
+	return reset_in(fin_wait_1(), 4);
+}
+
+static int reset_closing(void)
+{
+	return reset_in(closing(), 11);
+}
+
+static int reset_last_ack(void)
+{
+	return reset_in(last_ack_crammed(), 9);
+}
+
+/* Both ends are one: an open, and a close, from both sides at once. */
+static int itself(void)
+{
+	int fd = bound();
+	struct sockaddr_in sin;
+	socklen_t len = sizeof sin;
+
+	getsockname(fd, (struct sockaddr *)&sin, &len);
+	connect(fd, (struct sockaddr *)&sin, len);
+	return fd;
+}
+
+static int itself_data(void)
+{
+	int fd = itself();
+
+	send(fd, "myself", 6, 0);
+	return fd;
+}
+
+static int itself_shut_wr(void)
+{
+	return shut(itself(), SHUT_WR);
+}
+
+static int itself_data_shut_wr(void)
+{
+	return shut(itself_data(), SHUT_WR);
+}
+
 static int reset_idle(void)
 {
 	int fd = connected();
@@ -528,6 +624,17 @@ static const struct state states[] = {
     {"SHUT_WR, peer closed", time_wait, -1, 7},
     {"SHUT_WR, data, peer closed", time_wait_data, -1, 7},
     {"peer closed, SHUT_WR", last_ack, -1, 7},
+    {"FIN_WAIT_1", fin_wait_1, -1, 4},
+    {"FIN_WAIT_1, data", fin_wait_1_data, -1, 4},
+    {"CLOSING", closing, -1, 11},
+    {"LAST_ACK", last_ack_crammed, -1, 9},
+    {"reset in FIN_WAIT_1", reset_fin_wait_1, -1, 7},
+    {"reset in CLOSING", reset_closing, -1, 7},
+    {"reset in LAST_ACK", reset_last_ack, -1, 7},
+    {"itself", itself, OUT, 1},
+    {"itself, data", itself_data, IN | OUT, 1},
+    {"itself, SHUT_WR", itself_shut_wr, -1, 7},
+    {"itself, data, SHUT_WR", itself_data_shut_wr, -1, 7},
     {"reset", reset_idle, GONE | POLLERR, 7},
     {"reset, data", reset_data, GONE | POLLERR, 7},
     {"reset after SHUT_WR", reset_shut_wr, -1, 7},
