@@ -79,6 +79,8 @@ uint64_t sock_region_bytes(struct stack_cx *cx, ref s)
 /* A second call while one is under way, or after its outcome. */
 static int connect_again(struct stack_cx *cx, struct tcb *t)
 {
+	if (t->state == TCPS_SYN_RECEIVED && (t->wr_shut || t->rd_shut))
+		return -EINVAL; /* Linux's SS_DISCONNECTING */
 	if (t->state == TCPS_SYN_SENT || t->state == TCPS_SYN_RECEIVED)
 		return -EALREADY;
 	if (t->state == TCPS_CLOSED || t->state == TCPS_TIME_WAIT) {
@@ -124,11 +126,10 @@ int sock_connect(struct stack_cx *cx, ref s, const struct endpoint *local, const
 /* Linux's sk_stream_wait_connect() and the checks behind it. 0: go on. */
 static int send_permitted(struct tcb *t)
 {
-	if (t->state == TCPS_SYN_SENT || t->state == TCPS_SYN_RECEIVED) {
-		if (t->wr_shut)
-			return -EPIPE;
-		return -EAGAIN;
-	}
+	if (t->state == TCPS_SYN_SENT)
+		return t->wr_shut ? -EPIPE : -EAGAIN;
+	if (t->state == TCPS_SYN_RECEIVED)
+		return -EAGAIN; /* also where the FIN waits for the end of the handshake */
 	if (t->so_error)
 		return -take_hard_error(t);
 	if (t->wr_shut || (t->state != TCPS_ESTABLISHED && t->state != TCPS_CLOSE_WAIT))

@@ -14,11 +14,13 @@
  *     unlisten          close the listener           check N       recv N, 1 if they are the pattern
  *     kick PID SIG      send a signal                keep          forget the current one, leave it open
  *     listen0           as listen, with room for one
+ *     silent            as listen, but whatever comes is not heard
  *     taken             what was sent is acknowledged: it is there
  *     sum N             recv N, a number made of the bytes and their order and count
  */
 #include "both.h"
 #include "inside.h"
+#include <linux/filter.h>
 
 STATE int listener = -1, current = -1, rcvbuf;
 STATE uint64_t sent, seen;
@@ -42,6 +44,16 @@ static long do_listen(const char *addr, int backlog)
 	    getsockname(listener, (struct sockaddr *)&sin, &len))
 		return -errno;
 	return ntohs(sin.sin_port);
+}
+
+/* Neither an answer nor a refusal. */
+static long do_silent(const char *addr)
+{
+	struct sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+	struct sock_fprog all = {1, &nothing};
+	long port = do_listen(addr, 1);
+
+	return setsockopt(listener, SOL_SOCKET, SO_ATTACH_FILTER, &all, sizeof all) ? -errno : port;
 }
 
 static long take(int fd)
@@ -130,6 +142,8 @@ static long command(const char *addr, const char *other, const char *line)
 		return do_listen(addr, 16);
 	if (!strcmp(word, "listen0"))
 		return do_listen(addr, 0);
+	if (!strcmp(word, "silent"))
+		return do_silent(addr);
 	if (!strcmp(word, "unlisten"))
 		return r = close(listener), listener = -1, r;
 	if (!strcmp(word, "accept"))

@@ -127,8 +127,8 @@ for t in "$@"; do
 				timeout -k 2 "${SECONDS_EACH:-60}" env LD_PRELOAD="${UTCP_TEST_RUNTIME:+$UTCP_TEST_RUNTIME }$lib" "$tmp/$t" >"$tmp/$t.$leg" 2>&1
 			;;
 		loopback)
-			# With little address space it cannot enter a stack that others made bigger; no keeper, no pump.
-			case $t in trap_limits | sandbox | network) continue ;; esac
+			# With little address space it cannot enter a stack that others made bigger; no keeper, no pump; no raw sockets.
+			case $t in trap_limits | sandbox | network | both_crossing) continue ;; esac
 			port=7001 control=$tmp/l.ctl # the peer inside makes that one anew each time
 			peer=$(inside "$t") || port=7002 control=$tmp/b.ctl
 			env TEST_OWN=127.0.0.1 TEST_PEER=127.0.0.1 TEST_CONTROL="$control" \
