@@ -427,11 +427,13 @@ void sock_disconnect(struct stack_cx *cx, ref s)
 {
 	struct tcb *t = tcb_at(cx, s);
 	int err = disconnect_cuts(t) ? ECONNRESET : t->so_error;
+	ref outer = dirty_begin(cx, s);
 
 	sock_abort(cx, s);
 	tcb_reset_for_reuse(cx, t);
 	t->so_error = err;
 	sock_signal(cx, t, SOCK_EDGES_ALL);
+	dirty_end(cx, outer);
 }
 
 /* linger_s == 0 through shutdown etc. is no abort; sock_shutdown() of a half that is open. */

@@ -158,6 +158,8 @@ void tcb_reset_for_reuse(struct stack_cx *cx, struct tcb *t)
 	reass_clear(cx, t);
 	sack_clear(cx, t);
 	state_set(cx, t, TCPS_CLOSED);
+	t->node.kind = POOL_FREE; /* unborn: rebuild.c makes it whole, and leaves it to its owner */
+	record_barrier();
 	memset(&t->local, 0, sizeof *t - offsetof(struct tcb, local)); /* the head and user[] stay */
 	t->edges = old.edges;
 	t->edge_queued = old.edge_queued;

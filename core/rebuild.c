@@ -245,6 +245,8 @@ static void lists_rebuild(struct stack_cx *cx)
 		t->edge_next = t->output_next = REF_NONE;
 		if (t->edges)
 			sock_signal(cx, t, 0);
+		if (synchronised_or_opening(t) && t->state != TCPS_SYN_SENT)
+			snd_mss_update(cx, t); /* stack_set_device() was on its way to it */
 		if (synchronised_or_opening(t) && (t->ack_now || t->fin_queued || buffer_len(&t->sndbuf)))
 			output_mark(cx, t); /* one look too many does no harm */
 	}

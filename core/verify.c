@@ -51,8 +51,11 @@ static const char *timewait_verify(struct stack_cx *cx)
 	for (ref r = st->tw_first; r; before = r, r = ((struct timewait *)pool_at(cx, r))->tw_next) {
 		if (!pool_valid(cx, POOL_TIMEWAIT, r) || ++seen > st->tw_count)
 			return "stack: the TIME-WAIT list leads to a dead object, or loops";
-		if (((struct timewait *)pool_at(cx, r))->tw_prev != before)
+		const struct timewait *w = pool_at(cx, r);
+		if (w->tw_prev != before)
 			return "stack: the TIME-WAIT list is broken backwards";
+		if (demux_find(cx, &w->local, &w->remote).r != r)
+			return "stack: a TIME-WAIT is not in the table";
 	}
 	if (before != st->tw_last || seen != st->tw_count || seen != pool_live(cx, POOL_TIMEWAIT))
 		return "stack: the count of TIME-WAITs is wrong";

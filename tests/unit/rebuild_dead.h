@@ -37,6 +37,24 @@ static bool owned(struct view *v, int side, ref s)
 	return false;
 }
 
+/* Whatever was reset, what an application has must be there still, for it to close. */
+__attribute__((unused)) static bool owned_remain(struct view *v, int side)
+{
+	for (int i = 0; i < CONNS; i++)
+		for (int end = 0; end < 2; end++) {
+			const struct conn *c = &v->w->conn[i];
+
+			if (!c->used || !c->s[end] || c->leaving[end] || side_of(c, end) != side)
+				continue;
+			bool there = pool_valid(&v->cx[side], POOL_TCB, c->s[end]) &&
+				     sock_needs_owner(&v->cx[side], c->s[end]);
+			CHECK_MSG(there, "port %u end %d: its socket has gone", c->port, end);
+			if (!there)
+				return false;
+		}
+	return true;
+}
+
 /* What netio does: close what nobody has; and forget what the dead one was about to close. */
 static void owners_settle(struct view *v, int side)
 {

@@ -99,7 +99,8 @@ static void watch_close(struct store_watch *w)
 	sigaddset(&both, SIGTRAP);
 	sigprocmask(SIG_UNBLOCK, &both, NULL);
 	w->stores++;
-	w->after(w);
+	if (w->after)
+		w->after(w);
 }
 
 static void watch_on_store(int signal_number, siginfo_t *info, void *context)

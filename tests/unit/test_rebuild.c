@@ -51,7 +51,7 @@ static bool autopsy(uint32_t number)
 	CHECK_EQ(stack_of(&copy.cx[side])->dirty, REF_NONE);
 	const char *broken = stack_verify(&copy.cx[side]);
 	CHECK_MSG(!broken, "after the rebuild: %s", broken);
-	if (broken)
+	if (broken || !owned_remain(&copy, side))
 		return false;
 	if (number % FINISH_EVERY == 0) {
 		copy.w->busy = -1;

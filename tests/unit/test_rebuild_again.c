@@ -150,7 +150,7 @@ static void in_the_rebuild(struct store_watch *w)
 	CHECK_EQ(stack_of(&again.cx[side])->dirty, REF_NONE);
 	const char *broken = stack_verify(&again.cx[side]);
 	CHECK_MSG(!broken, "after a rebuild that was cut short: %s", broken);
-	if (!broken && same_outcome() && cuts % FINISH_EVERY == 0) {
+	if (!broken && owned_remain(&again, side) && same_outcome() && cuts % FINISH_EVERY == 0) {
 		again.w->busy = -1;
 		owners_settle(&again, side);
 		run_to_end(&again, changed);
