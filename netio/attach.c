@@ -54,7 +54,7 @@ static int device_open(struct netio *n, struct netio_config *c, char *why, size_
 
 static int timer_open(struct netio *n, char *why, size_t why_len)
 {
-	int fd = (int)RAW2(SYS_timerfd_create, CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	int fd = (int)netio_fd_call(SYS_timerfd_create, CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC, 0, 0);
 	int err = fd < 0 ? fd : fds_keep(fd, &n->timer_fd);
 
 	if (err) {
@@ -67,7 +67,7 @@ static int timer_open(struct netio *n, char *why, size_t why_len)
 /* The socket that rings bells of other processes. */
 static int post_open(struct netio *n, char *why, size_t why_len)
 {
-	int fd = (int)RAW3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int fd = (int)netio_fd_call(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, 0);
 	int err = fd < 0 ? fd : fds_keep(fd, &n->post_fd);
 
 	if (err) {

@@ -136,7 +136,8 @@ static void file_flush(struct capture *c)
 static int file_open(struct capture *c, const char *path, char *why, size_t why_len)
 {
 	static const cookie_io_functions_t io = {.write = cookie_write};
-	int err, fd = (int)RAW4(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	int err, fd = (int)netio_fd_call(SYS_openat, AT_FDCWD, (long)path,
+					 O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 
 	err = fd < 0 ? fd : fds_keep(fd, &c->fd);
 	if (err) {

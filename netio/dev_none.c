@@ -41,7 +41,7 @@ static int claim_name(struct device *d, const struct netio_config *c, char *why,
 
 static int none_open(struct device *d, const char *name, struct netio_config *c, char *why, size_t why_len)
 {
-	int fd = (int)RAW2(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC), err;
+	int fd = (int)netio_fd_call(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC, 0, 0), err;
 
 	(void)name;
 	err = fd < 0 ? fd : fds_keep(fd, &d->fd);

@@ -173,7 +173,7 @@ static int claim_address(struct device *d, const struct netio_config *c, char *w
 	ifinfo_format(&c->stack.addr, text, sizeof text);
 	/* sun_path[0] stays 0: an abstract name */
 	len = snprintf(at.sun_path + 1, sizeof at.sun_path - 1, "utcp/packet/%d/%s", d->ifindex, text);
-	fd = (int)RAW3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	fd = (int)netio_fd_call(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, 0);
 	err = fd < 0 ? fd : fds_keep(fd, &d->claim_fd);
 	if (err) {
 		d->claim_fd = -1;
@@ -198,7 +198,7 @@ static int packet_open(struct device *d, const char *name, struct netio_config *
 	if (err)
 		return err;
 	device_choose_mac(d, c);
-	fd = (int)RAW3(SYS_socket, AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	fd = (int)netio_fd_call(SYS_socket, AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, 0);
 	if (fd < 0) {
 		why_set(why, why_len, "no packet socket on %s (%s); run as root or with CAP_NET_RAW", name,
 			strerror(-fd));

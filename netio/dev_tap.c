@@ -37,7 +37,8 @@ static int name_check(const char *name, char *why, size_t why_len)
 
 static int tun_open(char *why, size_t why_len)
 {
-	int fd = (int)RAW4(SYS_openat, AT_FDCWD, "/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC, 0);
+	int fd = (int)netio_fd_call(SYS_openat, AT_FDCWD, (long)"/dev/net/tun",
+				    O_RDWR | O_NONBLOCK | O_CLOEXEC, 0);
 
 	if (fd == -ENOENT || fd == -ENODEV || fd == -ENXIO) {
 		why_set(why, why_len, "/dev/net/tun is missing; load the module (modprobe tun)");

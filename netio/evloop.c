@@ -290,10 +290,18 @@ static void *driver_main(void *arg)
 
 /* ------------------------------------------------------------ start and stop */
 
+static void open_libev(void *lib)
+{
+	*(void **)lib = dlopen("libev.so.4", RTLD_NOW | RTLD_LOCAL);
+}
+
 static int load_libev(struct driver *d)
 {
-	void *lib = dlopen("libev.so.4", RTLD_NOW | RTLD_LOCAL);
+	void *lib = NULL;
 
+	open_libev(&lib);
+	if (!lib) /* the loader wants a number for the file */
+		fds_run_above(d->n->timer_fd, open_libev, &lib);
 	if (!lib)
 		return -ENOENT;
 #define X(type, name, params)                                                                                \
@@ -369,7 +377,7 @@ static void line_add(struct netio *n, struct driver *d)
 
 static int line_open(struct netio *n, struct driver *d)
 {
-	int fd = (int)RAW1(SYS_epoll_create1, EPOLL_CLOEXEC);
+	int fd = (int)netio_fd_call(SYS_epoll_create1, EPOLL_CLOEXEC, 0, 0, 0);
 	int err = fd < 0 ? fd : fds_keep(fd, &d->line_fd);
 
 	if (!err)
@@ -394,7 +402,7 @@ int netio_start_driver(struct netio *n)
 	d->kick_fd = d->line_fd = -1;
 	err = load_libev(d);
 	if (!err) {
-		fd = (int)RAW2(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC);
+		fd = (int)netio_fd_call(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC, 0, 0);
 		err = fd < 0 ? fd : fds_keep(fd, &d->kick_fd);
 	}
 	if (!err)

@@ -4,7 +4,8 @@
  * POSIX promises the application the lowest free number, select() handles 1024
  * of them, and programs close or dup2() over whole ranges. So every descriptor
  * that we keep is moved up: above 1024 where the limit allows it, else near the
- * limit. A bitmap says in one read whether a number is ours (the wrappers then
+ * limit, and above it where that is small or the application has used up all
+ * numbers (room.c). A bitmap says in one read whether a number is ours (the wrappers then
  * answer EBADF); a second table holds the address of the variable that keeps
  * the number, so that netio_vacate_fd() can move it when the application
  * insists on that very number.
@@ -17,9 +18,12 @@
 #include "netio/internal.h"
 
 #define WORD_BITS 64
+#define PAGE_BITS 14
+#define PAGE	  (1u << PAGE_BITS)
+#define FEW	  256 /* a limit below which ours would be too many of the application's numbers */
 
 static _Atomic uint64_t ours[FDS_MAX / WORD_BITS];
-static int *where_of[FDS_MAX];
+static int **where_of[FDS_MAX / PAGE]; /* pages, made when they are needed */
 static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct netio *attachments;
 
@@ -32,20 +36,28 @@ bool netio_owns_fd(int fd)
 
 _Atomic int netio_lowest_fd = INT32_MAX;
 
-static void mark(int fd, int *where)
+/* False: no memory. */
+static bool mark(int fd, int *where)
 {
+	int ***page = &where_of[fd / PAGE];
+
+	if (!*page)
+		*page = pages_alloc(PAGE * sizeof **page);
+	if (!*page)
+		return false;
 	if (fd < atomic_load_explicit(&netio_lowest_fd, memory_order_relaxed))
 		atomic_store_explicit(&netio_lowest_fd, fd, memory_order_relaxed);
-	where_of[fd] = where;
+	(*page)[fd % PAGE] = where;
 	atomic_fetch_or_explicit(&ours[fd / WORD_BITS], 1ull << (fd % WORD_BITS), memory_order_relaxed);
+	return true;
 }
 
 static void unmark(int fd)
 {
-	if ((unsigned)fd >= FDS_MAX)
+	if ((unsigned)fd >= FDS_MAX || !where_of[fd / PAGE])
 		return;
 	atomic_fetch_and_explicit(&ours[fd / WORD_BITS], ~(1ull << (fd % WORD_BITS)), memory_order_relaxed);
-	where_of[fd] = NULL;
+	where_of[fd / PAGE][fd % PAGE] = NULL;
 }
 
 struct netio_births netio_births;
@@ -68,35 +80,39 @@ bool netio_births_here(void)
 	return births_depth > 0;
 }
 
+/* Where ours begin, below the limit. */
+static rlim_t floor_of(rlim_t limit)
+{
+	return limit >= 2048 ? 1024 : limit - limit / 8;
+}
+
 /* A copy of fd with a high number, CLOEXEC; fd stays open. */
 static int dup_high(int fd)
 {
-	struct rlimit l = {1024, 1024};
-	uint64_t floor[4];
-	int r = -EMFILE;
+	rlim_t limit = fds_limit(), floor[4] = {floor_of(limit), limit / 2, limit / 4, 3};
+	int r = limit < FEW ? fds_dup_above(fd) : -EMFILE;
 
-	RAW4(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &l);
-	floor[0] = l.rlim_cur >= 2048 ? 1024 : l.rlim_cur - l.rlim_cur / 8;
-	floor[1] = l.rlim_cur / 2;
-	floor[2] = l.rlim_cur / 4;
-	floor[3] = 3;
-	for (unsigned i = 0; i < ARRAY_LEN(floor); i++) {
-		if (floor[i] >= FDS_MAX)
-			continue;
-		r = (int)RAW3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, floor[i]);
-		if (r >= FDS_MAX) {
-			raw_close(r);
-			r = -EMFILE;
-		}
-		if (r >= 0)
-			break;
+	for (unsigned i = 0; r < 0 && i < ARRAY_LEN(floor); i++)
+		if (floor[i] < FDS_MAX)
+			r = (int)RAW3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, floor[i]);
+	if (r < 0 && limit >= FEW)
+		r = fds_dup_above(fd);
+	if (r >= FDS_MAX) {
+		raw_close(r);
+		r = -EMFILE;
 	}
 	return r;
 }
 
+/* The application's calls cannot come to it. */
+static bool is_above(int fd)
+{
+	return fd < FDS_MAX && (rlim_t)fd >= fds_limit();
+}
+
 int fds_raise(int fd)
 {
-	int r = fd < 0 ? -EBADF : dup_high(fd);
+	int r = fd < 0 || is_above(fd) ? -EBADF : dup_high(fd);
 
 	if (r < 0)
 		return fd;
@@ -104,19 +120,29 @@ int fds_raise(int fd)
 	return r;
 }
 
+/* With nowhere else to go it stays where it is. */
 static int keep(int fd, int *where)
 {
+	bool stays = is_above(fd);
 	int r;
 
 	pthread_mutex_lock(&table_lock);
-	r = dup_high(fd);
-	if (r >= 0) {
-		mark(r, where);
-		if (where)
-			*where = r;
+	r = stays ? fd : dup_high(fd);
+	if (r < 0 && (unsigned)fd < FDS_MAX) {
+		stays = true;
+		r = fd;
 	}
+	if (r >= 0 && !mark(r, where)) {
+		if (!stays)
+			raw_close(r);
+		stays = false;
+		r = -ENOMEM;
+	} else if (r >= 0 && where) {
+		*where = r;
+	}
+	if (!stays)
+		raw_close(fd);
 	pthread_mutex_unlock(&table_lock);
-	raw_close(fd);
 	return r;
 }
 
@@ -139,13 +165,106 @@ int netio_protect_fd_at(int fd, int *where)
 	return fds_keep(fd, where);
 }
 
-void netio_unprotect_close(int fd)
+int netio_store_fd_at(int fd, int *where)
 {
+	rlim_t limit = fds_limit(), floor = floor_of(limit);
+	int r = -EMFILE;
+
 	pthread_mutex_lock(&table_lock);
-	if (netio_owns_fd(fd)) {
+	if (limit >= FEW && floor < FDS_MAX)
+		r = (int)RAW3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, floor);
+	if (r >= 0 && (r >= FDS_MAX || !mark(r, where))) {
+		raw_close(r);
+		r = -ENOMEM;
+	}
+	*where = r < 0 ? -1 : r;
+	pthread_mutex_unlock(&table_lock);
+	raw_close(fd);
+	return r < 0 ? r : 0;
+}
+
+/* ------------------------------------------------------------ the reserve (room.c) */
+
+static int reserve[RESERVE];
+static unsigned reserve_kept, reserve_wanted;
+
+/* fd into it, if it is short; table_lock held. False: it is not for the reserve. */
+static bool reserve_take(int fd)
+{
+	if (reserve_kept >= reserve_wanted || !attachments || (unsigned)fd >= FDS_MAX ||
+	    (rlim_t)fd < fds_limit() / 4)
+		return false;
+	if (RAW3(SYS_dup3, attachments->timer_fd, fd, O_CLOEXEC) < 0 || !mark(fd, &reserve[reserve_kept]))
+		return false;
+	reserve[reserve_kept++] = fd;
+	return true;
+}
+
+static void reserve_drop(void)
+{
+	while (reserve_kept) {
+		int fd = reserve[--reserve_kept];
+
 		unmark(fd);
 		raw_close(fd);
 	}
+}
+
+void netio_reserve_fds(struct netio *n)
+{
+	unsigned wanted = fds_can_rise() ? 0 : RESERVE;
+
+	pthread_mutex_lock(&table_lock);
+	reserve_wanted = wanted;
+	while (reserve_kept < reserve_wanted) {
+		int fd = dup_high(n->timer_fd);
+
+		if (fd < 0 || !mark(fd, &reserve[reserve_kept])) {
+			reserve_wanted = reserve_kept;
+			break;
+		}
+		reserve[reserve_kept++] = fd;
+	}
+	pthread_mutex_unlock(&table_lock);
+}
+
+bool fds_reserve_spend(unsigned count)
+{
+	bool enough;
+
+	pthread_mutex_lock(&table_lock);
+	enough = reserve_kept >= count;
+	for (unsigned i = 0; enough && i < count; i++) {
+		int fd = reserve[--reserve_kept];
+
+		unmark(fd);
+		raw_close(fd);
+	}
+	pthread_mutex_unlock(&table_lock);
+	return enough;
+}
+
+void netio_fd_done(int fd)
+{
+	pthread_mutex_lock(&table_lock);
+	if (!reserve_take(fd))
+		raw_close(fd);
+	pthread_mutex_unlock(&table_lock);
+}
+
+/* One of ours is not used any more. */
+static void give_back(int fd)
+{
+	unmark(fd);
+	if (!reserve_take(fd))
+		raw_close(fd);
+}
+
+void netio_unprotect_close(int fd)
+{
+	pthread_mutex_lock(&table_lock);
+	if (netio_owns_fd(fd))
+		give_back(fd);
 	pthread_mutex_unlock(&table_lock);
 }
 
@@ -153,8 +272,7 @@ void fds_drop(int *where)
 {
 	pthread_mutex_lock(&table_lock);
 	if (*where >= 0) {
-		unmark(*where);
-		raw_close(*where);
+		give_back(*where);
 		*where = -1;
 	}
 	pthread_mutex_unlock(&table_lock);
@@ -177,12 +295,11 @@ int netio_vacate_fd(int fd)
 		driver_stop(n);
 	pthread_mutex_lock(&table_lock);
 	if (netio_owns_fd(fd)) {
-		where = where_of[fd];
+		where = where_of[fd / PAGE][fd % PAGE];
 		if (where) {
 			r = dup_high(fd);
-			if (r >= 0) {
+			if (r >= 0 && mark(r, where)) {
 				unmark(fd);
-				mark(r, where);
 				__atomic_store_n(where, r, __ATOMIC_RELEASE);
 			}
 		} else {
@@ -198,40 +315,6 @@ int netio_vacate_fd(int fd)
 			netio_start_driver(n);
 	}
 	return r < 0 ? r : 0;
-}
-
-/*
- * connect() takes no number with the kernel, and must not fail with us when the
- * application has used up all of its: one more of ours is kept for that moment.
- */
-static int spare = -1;
-
-void netio_spare_fd(struct netio *n)
-{
-	int fd = spare < 0 ? (int)RAW3(SYS_fcntl, n->timer_fd, F_DUPFD_CLOEXEC, 0) : -1;
-
-	if (fd >= 0)
-		fds_keep(fd, &spare);
-}
-
-bool netio_spare_spend(void)
-{
-	bool had = spare >= 0;
-
-	fds_drop(&spare);
-	return had;
-}
-
-void netio_spare_return(struct netio *n, int fd)
-{
-	pthread_mutex_lock(&table_lock);
-	if (spare < 0 && fd < FDS_MAX && RAW3(SYS_dup3, n->timer_fd, fd, O_CLOEXEC) >= 0) {
-		spare = fd;
-		mark(fd, &spare);
-	} else {
-		raw_close(fd);
-	}
-	pthread_mutex_unlock(&table_lock);
 }
 
 void fds_attach(struct netio *n)
@@ -251,6 +334,8 @@ void fds_detach(struct netio *n)
 			break;
 		}
 	}
+	if (!attachments)
+		reserve_drop();
 	pthread_mutex_unlock(&table_lock);
 }
 
@@ -280,8 +365,8 @@ void fds_after_fork(bool locked)
 void fds_rename(int fd, int *where)
 {
 	pthread_mutex_lock(&table_lock);
-	if ((unsigned)fd < FDS_MAX)
-		where_of[fd] = where;
+	if ((unsigned)fd < FDS_MAX && where_of[fd / PAGE])
+		where_of[fd / PAGE][fd % PAGE] = where;
 	*where = fd;
 	pthread_mutex_unlock(&table_lock);
 }

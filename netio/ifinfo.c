@@ -17,7 +17,7 @@
 
 static int control_socket(void)
 {
-	return (int)RAW3(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	return (int)netio_fd_call(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0, 0);
 }
 
 static void request_init(struct ifreq *r, const char *name)
@@ -212,8 +212,8 @@ int device_choose_mtu(struct device *d, struct netio_config *c, char *why, size_
 /* "32768\t60999\n" */
 void ifinfo_port_range(uint16_t *first, uint16_t *last)
 {
-	long fd =
-	    RAW4(SYS_openat, AT_FDCWD, "/proc/sys/net/ipv4/ip_local_port_range", O_RDONLY | O_CLOEXEC, 0);
+	long fd = netio_fd_call(SYS_openat, AT_FDCWD, (long)"/proc/sys/net/ipv4/ip_local_port_range",
+				O_RDONLY | O_CLOEXEC, 0);
 	unsigned low = 0, high = 0;
 	char text[32] = "";
 

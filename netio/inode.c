@@ -46,7 +46,7 @@ int inode_in_table(const char *table, uint64_t inode)
 {
 	struct reading reading = {.inode = inode};
 	char text[PIECE];
-	int fd = (int)RAW4(SYS_openat, AT_FDCWD, table, O_RDONLY | O_CLOEXEC, 0);
+	int fd = (int)netio_fd_call(SYS_openat, AT_FDCWD, (long)table, O_RDONLY | O_CLOEXEC, 0);
 	bool found = false;
 	long r;
 

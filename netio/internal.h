@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "netio/device.h"
@@ -100,7 +101,8 @@ bool lock_try(struct netio *n);
 
 /* ------------------------------------------------------------------ descriptors (fds.c) */
 
-#define FDS_MAX 16384
+#define FDS_MAX (1 << 20)
+#define RESERVE 6 /* two wait sets */
 
 /*
  * As netio_protect_fd(), and the new number is written to *where, also later
@@ -111,6 +113,20 @@ int fds_keep(int fd, int *where);
 int fds_raise(int fd);
 /* Close *where, forget it, set it to -1. */
 void fds_drop(int *where);
+/* Give up so many numbers of the reserve, so that they are free; false: it does not have them. */
+bool fds_reserve_spend(unsigned count);
+/* room.c. RLIMIT_NOFILE; can we have numbers above it without a right of our own? */
+rlim_t fds_limit(void);
+bool fds_can_rise(void);
+/* A copy with a number above the limit, CLOEXEC; -EMFILE: there is none. */
+int fds_dup_above(int fd);
+/*
+ * A function that failed because no number is free, once more where there is room; `any` is a descriptor. As
+ * in a child of vfork(), so nothing that depends on who calls.
+ */
+void fds_run_above(int any, void (*run)(void *arg), void *arg);
+/* recvmsg() of a message that may bring `count` descriptors. */
+long fds_receive(int from, struct msghdr *m, int flags, unsigned count);
 /* The list of this process's attachments. */
 void fds_attach(struct netio *n);
 void fds_detach(struct netio *n);
@@ -135,7 +151,7 @@ struct bell {
 };
 
 #define SLOT_NONE    0u
-#define SLOTS_MAX    (FDS_MAX / 2)
+#define SLOTS_MAX    8192u
 #define RINGS_MAX    32
 #define RECHECKS_MAX 8
 
@@ -460,6 +476,8 @@ int netio_join(int line, const struct attach_message *m, const int fd[ATTACH_FDS
 int message_send(int to, const void *data, size_t len, const int *fds, uint32_t count);
 /* Bytes; 0: hung up; a negative errno. Descriptors that did not come are -1. */
 int message_receive(int from, void *data, size_t len, int fds[MESSAGE_FDS]);
+/* The same for one that may bring ATTACH_FDS, by a process that may have no number left. */
+int message_receive_fds(int from, void *data, size_t len, int fds[MESSAGE_FDS]);
 /* Until there is one. 0 or -ETIMEDOUT. */
 int message_wait(int from, int ms);
 

@@ -48,7 +48,7 @@ int message_send(int to, const void *data, size_t len, const int *fds, uint32_t 
 	return r < 0 ? (int)r : 0;
 }
 
-int message_receive(int from, void *data, size_t len, int fds[MESSAGE_FDS])
+static int receive(int from, void *data, size_t len, int fds[MESSAGE_FDS], unsigned expected)
 {
 	struct iovec iov = {data, len};
 	union {
@@ -63,7 +63,8 @@ int message_receive(int from, void *data, size_t len, int fds[MESSAGE_FDS])
 	for (int i = 0; i < MESSAGE_FDS; i++)
 		fds[i] = -1;
 	do {
-		r = RAW3(SYS_recvmsg, from, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+		r = expected ? fds_receive(from, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT, expected)
+			     : RAW3(SYS_recvmsg, from, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	} while (r == -EINTR);
 	if (r < 0)
 		return (int)r;
@@ -71,6 +72,16 @@ int message_receive(int from, void *data, size_t len, int fds[MESSAGE_FDS])
 	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
 		memcpy(fds, CMSG_DATA(c), MIN_OF(c->cmsg_len - CMSG_LEN(0), MESSAGE_FDS * sizeof(int)));
 	return (int)r;
+}
+
+int message_receive(int from, void *data, size_t len, int fds[MESSAGE_FDS])
+{
+	return receive(from, data, len, fds, 0);
+}
+
+int message_receive_fds(int from, void *data, size_t len, int fds[MESSAGE_FDS])
+{
+	return receive(from, data, len, fds, ATTACH_FDS);
 }
 
 int message_wait(int from, int ms)
@@ -132,7 +143,7 @@ int keeper_add(struct netio *n, ref proc, int *line)
 
 	if (n->keeper_fd < 0)
 		return -ENOTCONN;
-	err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
+	err = (int)netio_fd_call(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)pair);
 	if (err)
 		return err;
 	/* Once the keeper knows of the slot it is the keeper's to free. */
@@ -186,7 +197,7 @@ int netio_vfork_line(struct netio *n, const uint64_t *cookie, uint32_t count, bo
 	uint32_t known[2] = {0, 0};
 
 	memcpy(m.cookie, cookie, count * sizeof *cookie);
-	err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
+	err = (int)netio_fd_call(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)pair);
 	if (err)
 		return err;
 	err = keeper_say_vfork(n, &m, sizeof m, &pair[1], 1);
@@ -197,7 +208,7 @@ int netio_vfork_line(struct netio *n, const uint64_t *cookie, uint32_t count, bo
 		err = -ENOENT;
 	high = err ? err : (int)RAW3(SYS_fcntl, pair[0], F_DUPFD, LINE_NUMBER);
 	if (!err && high < 0)
-		high = (int)RAW3(SYS_fcntl, pair[0], F_DUPFD, 3);
+		high = (int)netio_fd_call(SYS_fcntl, pair[0], F_DUPFD, 3, 0);
 	raw_close(pair[0]);
 	return high;
 }
@@ -218,7 +229,7 @@ int netio_rejoin(int line, struct netio **out)
 		err = message_send(line, ask, sizeof ask, NULL, 0);
 	if (!err && !readable_soon(line))
 		err = -ETIMEDOUT;
-	if (!err && message_receive(line, &m, sizeof m, fds) != sizeof m)
+	if (!err && message_receive_fds(line, &m, sizeof m, fds) != sizeof m)
 		err = -EPROTO;
 	if (!err)
 		err = netio_join(line, &m, fds, &n);
@@ -234,7 +245,7 @@ int netio_join(int line, const struct attach_message *m, const int fd[ATTACH_FDS
 	*out = NULL;
 	if (err)
 		return err;
-	copy = (int)RAW3(SYS_fcntl, line, F_DUPFD_CLOEXEC, 3);
+	copy = (int)netio_fd_call(SYS_fcntl, line, F_DUPFD_CLOEXEC, 3, 0);
 	err = copy < 0 ? copy : fds_keep(copy, &n->keeper_fd);
 	/* Before netio_leave(): a keeper that was killed just now gets its successor from there, described by
 	 * us. */

@@ -58,7 +58,7 @@ void network_begin(struct netio *n)
 
 static int datagram_socket(void)
 {
-	return (int)RAW3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	return (int)netio_fd_call(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, 0);
 }
 
 /* One that the keeper made. */
@@ -71,7 +71,7 @@ static int keepers_socket(struct netio *n)
 
 	if (n->keeper_fd < 0)
 		return -ENOTCONN;
-	err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
+	err = (int)netio_fd_call(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)pair);
 	if (err)
 		return err;
 	err = message_send(n->keeper_fd, m, sizeof m, &pair[1], 1);
@@ -82,7 +82,7 @@ static int keepers_socket(struct netio *n)
 		do {
 			err = (int)RAW6(SYS_ppoll, &p, 1, &ts, NULL, 0, 0);
 		} while (err == -EINTR);
-		err = err == 1 && message_receive(pair[0], m, sizeof m, fds) > 0 ? 0 : -ENOENT;
+		err = err == 1 && message_receive_fds(pair[0], m, sizeof m, fds) > 0 ? 0 : -ENOENT;
 	}
 	raw_close(pair[0]);
 	return err ? err : fds[0] >= 0 ? fds[0] : -ENOENT;

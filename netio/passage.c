@@ -137,7 +137,7 @@ static int token_make(const struct netio_config *c, int token[2])
 
 bool netio_stack_runs(const struct netio_config *c)
 {
-	int fd = (int)RAW3(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), err;
+	int fd = (int)netio_fd_call(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, 0), err;
 	struct sockaddr_un sun;
 	socklen_t len = rendezvous_address(c, &sun);
 
@@ -237,14 +237,15 @@ int passage_ask(struct netio *n, uint64_t cookie, ref *object, int fds[MESSAGE_F
 	int pair[2], err = -ENOTCONN;
 
 	if (n->keeper_fd >= 0)
-		err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
+		err =
+		    (int)netio_fd_call(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)pair);
 	if (err)
 		return err;
 	err = keeper_tell(n, &m, &pair[1], 1);
 	raw_close(pair[1]);
 	if (!err)
 		err = message_wait(pair[0], ANSWER_MS);
-	if (!err && (message_receive(pair[0], &got, sizeof got, fds) != sizeof got || fds[0] < 0))
+	if (!err && (message_receive_fds(pair[0], &got, sizeof got, fds) != sizeof got || fds[0] < 0))
 		err = -ENOENT;
 	raw_close(pair[0]);
 	*object = got.object;

@@ -33,7 +33,7 @@ int pump_pair(int pair[2])
 {
 	int to_heir = TO_HEIR_BYTES, from_heir = FROM_HEIR_MAX;
 	char c = 0;
-	int err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
+	int err = (int)netio_fd_call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, (long)pair);
 
 	if (err)
 		return err;
@@ -56,7 +56,7 @@ int netio_pump(struct netio *n, uint64_t cookie, bool take, struct netio_pump *o
 	err = pump_pair(pair);
 	if (err)
 		return err;
-	err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, gate);
+	err = (int)netio_fd_call(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)gate);
 	if (!err) {
 		err = keeper_say(n, &m, sizeof m, (int[]){pair[1], gate[1], pair[0]}, 3);
 		raw_close(gate[1]);
@@ -110,7 +110,7 @@ void netio_turn(struct netio *n, uint64_t cookie, enum turn_kind kind, struct ne
 	t->answer = TURN_YOURS;
 	/* no handler leaves from here by siglongjmp(), and no cancellation */
 	RAW4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &t->mask, SIGSET_BYTES);
-	if (RAW4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
+	if (netio_fd_call(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)pair)) {
 		RAW4(SYS_rt_sigprocmask, SIG_SETMASK, &t->mask, NULL, SIGSET_BYTES);
 		return;
 	}

@@ -621,14 +621,18 @@ void evset_ring_always(struct stack_cx *cx, ref set, bool on)
 {
 	struct evset *e = set_at(cx, set);
 	struct netio *n = netio_of(cx);
+	bool seen = e->always;
 
 	e->always = on;
 	if (!on || !n)
 		return;
-	if (e->ready_first)
+	if (e->ready_first) {
+		/* A ring that a sleeper heard before anybody could see the bell may have been taken away. */
+		e->bell_up = e->bell_up && seen;
 		set_wake(cx, e);
-	else
+	} else {
 		evset_settle(cx, e);
+	}
 }
 
 void evset_kick(struct stack_cx *cx, ref set)

@@ -154,7 +154,8 @@ void region_trim(struct netio *n)
 static bool overcommit_is_strict(void)
 {
 	char c = '0';
-	long fd = RAW4(SYS_openat, AT_FDCWD, "/proc/sys/vm/overcommit_memory", O_RDONLY | O_CLOEXEC, 0);
+	long fd = netio_fd_call(SYS_openat, AT_FDCWD, (long)"/proc/sys/vm/overcommit_memory",
+				O_RDONLY | O_CLOEXEC, 0);
 
 	if (fd < 0)
 		return false;
@@ -189,7 +190,7 @@ int region_create(struct region *r, char *why, size_t why_len)
 {
 	int err;
 
-	r->fd = (int)RAW2(SYS_memfd_create, "utcp", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	r->fd = (int)netio_fd_call(SYS_memfd_create, (long)"utcp", MFD_CLOEXEC | MFD_ALLOW_SEALING, 0, 0);
 	if (r->fd < 0) {
 		err = r->fd;
 		if (err == -EMFILE)

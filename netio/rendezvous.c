@@ -123,7 +123,7 @@ int rendezvous_listen(const struct stack_name *name)
 {
 	struct sockaddr_un sun;
 	socklen_t len = name_address(name, &sun);
-	int fd = (int)RAW3(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), err;
+	int fd = (int)netio_fd_call(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, 0), err;
 
 	if (fd < 0)
 		return fd;
@@ -140,7 +140,8 @@ int rendezvous_dial(const struct stack_name *name)
 {
 	struct sockaddr_un sun;
 	socklen_t len = name_address(name, &sun);
-	int fd = (int)RAW3(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), err;
+	int fd = (int)netio_fd_call(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, 0),
+	    err;
 
 	if (fd < 0)
 		return fd;
@@ -190,7 +191,7 @@ static int enter(int line, const struct netio_config *c, struct netio **out, nse
 			c->device);
 		return -EBUSY;
 	}
-	r = message_receive(line, &m, sizeof m, fds);
+	r = message_receive_fds(line, &m, sizeof m, fds);
 	if (r <= 0)
 		return -EAGAIN;
 	if (r == sizeof m && m.type == MESSAGE_ATTACH) {

@@ -189,7 +189,7 @@ int keeper_spawn(struct netio *n, int listener)
 	struct attach_message m;
 	int pair[2], fds[MESSAGE_FDS], err;
 
-	err = (int)RAW4(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
+	err = (int)netio_fd_call(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)pair);
 	if (err)
 		return err;
 	passages_forget(n);

@@ -122,7 +122,7 @@ void waitsets_watch_line(struct netio *n)
 /* The epoll object of ws, with the bell and the post that it has. */
 static int waitset_fill(struct netio *n, struct waitset *ws)
 {
-	int err, fd = (int)RAW1(SYS_epoll_create1, EPOLL_CLOEXEC);
+	int err, fd = (int)netio_fd_call(SYS_epoll_create1, EPOLL_CLOEXEC, 0, 0, 0);
 
 	if (fd < 0)
 		return fd;
@@ -143,7 +143,7 @@ static int waitset_fill(struct netio *n, struct waitset *ws)
 /* Takes `post` over. */
 static int waitset_open(struct netio *n, struct waitset *ws, int post, struct bell *b)
 {
-	int err, fd = (int)RAW2(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC);
+	int err, fd = (int)netio_fd_call(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC, 0, 0);
 
 	ws->epfd = ws->bell = ws->post = -1;
 	err = fd < 0 ? fd : fds_keep(fd, &ws->bell);

@@ -3,6 +3,7 @@
  * epoll.c can keep a shadow of one once a stack socket joins it.
  */
 #include <pthread.h>
+#include <sys/syscall.h>
 
 #include "preload/calls.h"
 #include "preload/epoll.h"
@@ -13,10 +14,12 @@ static int created(int fd)
 {
 	int saved_errno = errno;
 
+	if (netio_internal_thread()) { /* libev's own set */
+		fd = fd < 0 ? (int)netio_fd_call(SYS_epoll_create1, EPOLL_CLOEXEC, 0, 0, 0) : fd;
+		return fd < 0 ? -1 : netio_protect_fd(fd);
+	}
 	if (fd < 0)
 		return fd;
-	if (netio_internal_thread())
-		return netio_protect_fd(fd); /* libev's own set */
 	process_init();
 	fd_fresh(fd);
 	if (the_config.off || atomic_load(&process.finished) || fd_install(fd, FD_EPOLL, REF_NONE) < 0)

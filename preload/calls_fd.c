@@ -163,9 +163,14 @@ int dup(int fd)
 /* Before dup2() onto `to`: ours is moved away. */
 static int number_retire(int from, int to)
 {
+	struct rlimit l;
+
 	if (fd_hidden(from))
 		return -EBADF;
-	return fd_hidden(to) ? netio_vacate_fd(to) : 0;
+	if (!fd_hidden(to))
+		return 0;
+	getrlimit(RLIMIT_NOFILE, &l);
+	return (rlim_t)to < l.rlim_cur ? netio_vacate_fd(to) : -EBADF;
 }
 
 /*

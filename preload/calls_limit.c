@@ -5,7 +5,7 @@
  * afterwards. Pump mode (seal.c) takes a pair of descriptors and puts one onto the
  * connection's number; below such a limit the kernel allows neither. So the
  * connections go there before the limit falls. A limit that leaves room changes
- * nothing.
+ * nothing, nor does one that can be raised again (netio/room.c).
  *
  * Place in the flow: -> seal.c.
  */
@@ -25,7 +25,7 @@ static void descriptors_fall(const void *new)
 	if (!memory_readable(new, sizeof l))
 		return;
 	memcpy(&l, new, sizeof l);
-	if (l.rlim_cur <= l.rlim_max && fd_highest() >= 0 && l.rlim_cur < (rlim_t)fd_highest() + 1 + ROOM)
+	if (l.rlim_cur <= l.rlim_max && fd_highest() >= 0 && l.rlim_max < (rlim_t)fd_highest() + 1 + ROOM)
 		seal_streams();
 	errno = saved_errno;
 }

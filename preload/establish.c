@@ -171,7 +171,7 @@ static void alias_replace(int fd, struct replacement *x)
 		r = placeholder_replace(fd);
 	} else if (!r) {
 		int cloexec = sys.fcntl(fd, F_GETFD);
-		r = sys.dup3(x->first, fd, cloexec & FD_CLOEXEC ? O_CLOEXEC : 0) < 0 ? -errno : 0;
+		r = netio_fd_onto(x->first, fd, cloexec & FD_CLOEXEC ? O_CLOEXEC : 0);
 	}
 	if (r >= 0) {
 		if (x->first < 0) {
@@ -531,8 +531,8 @@ static int listener_make(int fd, int backlog, struct endpoint *local, const stru
 		/* on the stack's own address no connection can reach the kernel half */
 		int half;
 		netio_births_begin();
-		half = sys.fcntl(fd, F_DUPFD_CLOEXEC, 3);
-		r = half < 0 ? -errno : netio_protect_fd_at(half, &local_of(d)->kernel_fd);
+		half = (int)netio_fd_call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3, 0);
+		r = half < 0 ? half : netio_protect_fd_at(half, &local_of(d)->kernel_fd);
 		netio_births_end();
 	}
 	if (!r) {

@@ -335,7 +335,7 @@ void listener_half_restore(int fd)
 	if (!d)
 		return;
 	if (l->kernel_fd < 0 && establish_both_halves(fd, &e)) {
-		half = sys.fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		half = (int)netio_fd_call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3, 0);
 		if (half >= 0)
 			netio_protect_fd_at(half, &l->kernel_fd);
 	}

@@ -27,8 +27,8 @@ void log_open(void)
 
 	if (!the_config.log_path[0] || atomic_load(&log_fd) >= 0)
 		return;
-	fd = sys.syscall(SYS_openat, AT_FDCWD, the_config.log_path,
-			 O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600);
+	fd = netio_fd_call(SYS_openat, AT_FDCWD, (long)the_config.log_path,
+			   O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600);
 	if (fd >= 0)
 		fd = netio_protect_fd((int)fd);
 	if (fd >= 0 && !atomic_compare_exchange_strong(&log_fd, &expected, (int)fd))

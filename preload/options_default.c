@@ -25,6 +25,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 
 #include "preload/fdtable.h"
 #include "preload/socket.h"
@@ -97,8 +98,8 @@ static int untouched_socket(bool v6)
 	int fd;
 
 	netio_births_begin();
-	fd = sys.socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	fd = fd < 0 ? -errno : netio_protect_fd(fd);
+	fd = (int)netio_fd_call(SYS_socket, v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0, 0);
+	fd = fd < 0 ? fd : netio_protect_fd(fd);
 	netio_births_end();
 	return fd;
 }

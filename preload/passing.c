@@ -183,14 +183,14 @@ static bool token_exchange(int fd)
 	if (placeholder < 0)
 		return false;
 	/* The token goes only when we hold the object. */
-	int token = sys.fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	if (token >= 0 && sys.dup3(placeholder, fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0) >= 0) {
+	int token = (int)netio_fd_call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3, 0);
+	if (token >= 0 && !netio_fd_onto(placeholder, fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0)) {
 		taken = number_take(fd, d, 0);
 		if (!taken)
-			sys.dup3(token, fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0);
+			netio_fd_onto(token, fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0);
 	}
 	if (token >= 0)
-		sys.syscall(SYS_close, token);
+		netio_fd_done(token);
 	sys.syscall(SYS_close, placeholder);
 	return taken;
 }

@@ -10,8 +10,8 @@
  *
  * Making one costs three system calls; those of closed connections go to a small
  * pool instead, unless a fork() may have given them to another process. While
- * nothing happens it keeps two. connect() in a process that has no number left
- * makes its own on netio's spare one, which is free again afterwards.
+ * nothing happens it keeps two. connect() takes no number of the application's
+ * (netio/room.c): with the kernel's TCP it needs none.
  *
  * Place in the flow: socket.c (connect: replace; accept: new), calls_fd.c
  * (close: recycle).
@@ -34,21 +34,34 @@ static struct {
 	int fd[POOL_MAX];
 } pool = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
+/* What `fd` is from now on, a socket. 0 or a negative errno. */
+static int placeholder_of(int fd)
+{
+	struct sockaddr_un sun = {.sun_family = AF_UNIX};
+
+	/* length of the family alone: autobind, unix(7) */
+	return sys.bind(fd, (struct sockaddr *)&sun, sizeof sun.sun_family) || sys.listen(fd, 0) ? -errno : 0;
+}
+
 /* A fresh placeholder on the lowest free number; flags: SOCK_CLOEXEC, SOCK_NONBLOCK. */
 static int placeholder_make(int flags)
 {
-	struct sockaddr_un sun = {.sun_family = AF_UNIX};
-	int fd = sys.socket(AF_UNIX, SOCK_STREAM | flags, 0);
+	int fd = sys.socket(AF_UNIX, SOCK_STREAM | flags, 0), r = fd < 0 ? -errno : placeholder_of(fd);
 
-	if (fd < 0)
-		return -errno;
-	/* length of the family alone: autobind, unix(7) */
-	if (sys.bind(fd, (struct sockaddr *)&sun, sizeof sun.sun_family) || sys.listen(fd, 0)) {
-		int e = -errno;
+	if (r && fd >= 0)
 		sys.syscall(SYS_close, fd);
-		return e;
-	}
-	return fd;
+	return r ? r : fd;
+}
+
+/* One that is ours, and needs no number of the application's. */
+static int placeholder_own(void)
+{
+	int fd = (int)netio_fd_call(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, 0);
+	int r = fd < 0 ? fd : placeholder_of(fd);
+
+	if (r && fd >= 0)
+		netio_fd_done(fd);
+	return r ? r : fd;
 }
 
 /* From the pool: a protected number, or -1. */
@@ -82,7 +95,7 @@ bool placeholder_recycle(int fd)
 		if (flags & (O_NONBLOCK | O_ASYNC))
 			sys.fcntl(fd, F_SETFL, flags & ~(O_NONBLOCK | O_ASYNC));
 		/* closes the number in any case */
-		if (!netio_protect_fd_at(fd, &pool.fd[pool.count]))
+		if (!netio_store_fd_at(fd, &pool.fd[pool.count]))
 			pool.count++;
 		pthread_mutex_unlock(&pool.lock);
 		return true;
@@ -102,7 +115,7 @@ static void pool_shrink(void)
 
 void placeholder_begin(void)
 {
-	netio_spare_fd(the_stack);
+	netio_reserve_fds(the_stack);
 	netio_set_tidy(pool_shrink);
 }
 
@@ -121,44 +134,23 @@ void placeholder_flags(int from, int to)
 	}
 }
 
-static int placeholder_put(int own, int fd)
-{
-	int cloexec = sys.fcntl(fd, F_GETFD);
-
-	placeholder_flags(fd, own);
-	return sys.dup3(own, fd, cloexec & FD_CLOEXEC ? O_CLOEXEC : 0) < 0 ? -errno : 0;
-}
-
-/* No number is free. */
-static int replace_by_spare(int fd)
-{
-	int own, r;
-
-	pthread_mutex_lock(&pool.lock); /* there is one spare number */
-	netio_spare_fd(the_stack);
-	own = netio_spare_spend() ? placeholder_make(SOCK_CLOEXEC) : -EMFILE;
-	r = own < 0 ? own : placeholder_put(own, fd);
-	if (own >= 0)
-		netio_spare_return(the_stack, own);
-	pthread_mutex_unlock(&pool.lock);
-	return r;
-}
-
 int placeholder_replace(int fd)
 {
 	int pooled = placeholder_pooled(), own = pooled, r;
+	int cloexec = sys.fcntl(fd, F_GETFD);
 
 	netio_births_begin();
 	if (own < 0)
-		own = placeholder_make(SOCK_CLOEXEC);
-	if (own == -EMFILE)
-		r = replace_by_spare(fd);
-	else
-		r = own < 0 ? own : placeholder_put(own, fd);
+		own = placeholder_own();
+	r = own < 0 ? own : 0;
+	if (!r) {
+		placeholder_flags(fd, own);
+		r = netio_fd_onto(own, fd, cloexec & FD_CLOEXEC ? O_CLOEXEC : 0);
+	}
 	if (pooled >= 0)
 		netio_unprotect_close(own);
 	else if (own >= 0)
-		sys.syscall(SYS_close, own);
+		netio_fd_done(own);
 	netio_births_end();
 	return r;
 }

@@ -84,12 +84,14 @@ int pump_number(struct pump_plan *p, int fd, bool take)
 		err = netio_pump(the_stack, n->cookie, take, &n->pump);
 		if (err)
 			return err;
-		n->saved = sys.fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		n->saved = (int)netio_fd_call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3, 0);
 		pump_options(fd, n->pump.heir);
 	}
 	heir = n->first == p->count ? n->pump.heir : p->number[n->first].fd;
-	if (p->number[n->first].saved < 0 || sys.dup3(heir, fd, 0) < 0) {
-		err = -errno;
+	err = p->number[n->first].saved;
+	if (err >= 0)
+		err = netio_fd_onto(heir, fd, 0);
+	if (err < 0) {
 		if (n->first == p->count) {
 			if (n->saved >= 0)
 				sys.syscall(SYS_close, n->saved);
@@ -113,7 +115,7 @@ void pump_undo(struct pump_plan *p)
 		struct pump_number *n = &p->number[i];
 
 		if (sys.fcntl(n->fd, F_GETFD) >= 0)
-			sys.dup3(p->number[n->first].saved, n->fd, 0);
+			netio_fd_onto(p->number[n->first].saved, n->fd, 0);
 	}
 	for (int i = 0; i < p->count; i++) {
 		struct pump_number *n = &p->number[i];

@@ -36,13 +36,14 @@ struct sealing {
 static void number_seal(int fd, void *arg)
 {
 	struct sealing *s = arg;
-	int cloexec = sys.fcntl(fd, F_GETFD);
+	int cloexec = sys.fcntl(fd, F_GETFD), err;
 
 	if (cloexec < 0)
 		return;
 	epoll_leave(fd, s->d);
-	if (sys.dup3(s->pump.heir, fd, cloexec & FD_CLOEXEC ? O_CLOEXEC : 0) < 0)
-		s->error = -errno;
+	err = netio_fd_onto(s->pump.heir, fd, cloexec & FD_CLOEXEC ? O_CLOEXEC : 0);
+	if (err)
+		s->error = err;
 	else
 		s->number = fd;
 	epoll_after_replace(fd, REF_NONE);

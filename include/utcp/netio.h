@@ -264,13 +264,20 @@ int netio_protect_fd(int fd);
  * (*where is -1). */
 int netio_protect_fd_at(int fd, int *where);
 void netio_unprotect_close(int fd);
-/*
- * A number for the moment when the application has used up all: keep one; give it up, so that one number is
- * free (false: there was none); make fd the one that is kept (closes what fd was).
+/* The same for something that is only kept for later use: where no number is to spare, -EMFILE, and closed.
  */
-void netio_spare_fd(struct netio *n);
-bool netio_spare_spend(void);
-void netio_spare_return(struct netio *n, int fd);
+int netio_store_fd_at(int fd, int *where);
+/*
+ * A system call that makes a descriptor of ours, not of the application's: there
+ * is room for it when the application has used up all numbers (netio/room.c). The
+ * result, or a negative errno. netio_fd_done() closes what was needed for a moment.
+ */
+long netio_fd_call(long nr, long a, long b, long c, long d);
+void netio_fd_done(int fd);
+/* dup3() onto a number that is open, even if the limit has fallen below it. 0 or a negative errno. */
+int netio_fd_onto(int fd, int number, int flags);
+/* The soft limit leaves no room above it: hold some numbers for that. Once there is a stack. */
+void netio_reserve_fds(struct netio *n);
 /*
  * The application wants this very number (dup2): move ours elsewhere. 0;
  * -EBADF (not ours); -EBUSY (kept without a place: netio_protect_fd()). The

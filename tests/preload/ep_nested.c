@@ -9,6 +9,27 @@ static short poll_one(int fd, int timeout)
 	return p.revents;
 }
 
+/* What was waited for, and woke its sleeper, is there for others who come to watch the set afterwards. */
+static void watched_late(void)
+{
+	int bad = 0;
+
+	for (int i = 0; i < 20; i++) {
+		int outer = epoll_create1(0), inner = epoll_create1(0), fd = peer_connect("d20 wx s");
+		struct epoll_event e[2];
+
+		ep_add(inner, fd, EPOLLIN, 1);
+		bad += epoll_wait(inner, e, 2, 5000) != 1;
+		ep_add(outer, inner, EPOLLIN, 2);
+		bad += epoll_wait(outer, e, 2, 0) != 1;
+		bad += poll_one(inner, 0) != POLLIN;
+		close(outer);
+		close(inner);
+		close(fd);
+	}
+	printf("watched late: %d bad\n", bad);
+}
+
 int main(void)
 {
 	int outer = epoll_create1(0), inner = epoll_create1(0), third = epoll_create1(0), p[2];
@@ -48,5 +69,6 @@ int main(void)
 	printf("exclusive on a set: %s\n", result_text(ep_add(outer, third, EPOLLIN | EPOLLEXCLUSIVE, 1)));
 	close(inner);
 	ep_show("inner closed", outer, 8, 0);
+	watched_late();
 	return 0;
 }
