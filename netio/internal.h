@@ -226,6 +226,9 @@ struct netio {
 	} forking;
 	struct spawn_line *spawning; /* of all threads; under the lock */
 
+	_Atomic uint32_t gate;	  /* the one thread that the lock is for (lock.c); 0: for all */
+	_Atomic uint32_t in_line; /* threads that sleep for the lock, or are about to */
+
 	struct netio *next; /* all attachments of the process (fds.c) */
 	uint8_t *rx_buf;
 	uint32_t looks; /* drives since the queue was last read to its end (drive.c) */

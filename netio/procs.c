@@ -581,6 +581,8 @@ int netio_child_after_fork(struct netio *n)
 	if (n->forgotten || !n->forking.locked)
 		return -ESRCH;
 	fds_after_fork(true);
+	atomic_store(&n->gate, 0);
+	atomic_store(&n->in_line, 0);
 	n->forking.locked = false;
 	n->ring_count = n->recheck_count = 0;
 	n->wake_driver = n->kick_driver = false;

@@ -251,14 +251,17 @@ char *const *exec_begin(struct exec_plan *x, const struct exec_target *target, c
 		sets_begin(p.sets ? last : -1);
 		mine = exec_environment(x, env, line, any ? last : EXEC_NO_NUMBERS);
 	}
-	/* exec() ends all threads wherever they are: not ours inside the stack, with its lock. */
+	/* exec() ends all threads wherever they are: none inside the stack, with its lock. */
 	x->paused = netio_pause_driver(the_stack);
+	netio_gate_close(the_stack);
 	lib_leave();
 	return mine ? mine : env;
 }
 
 void exec_failed(struct exec_plan *x)
 {
+	if (x->begun)
+		netio_gate_open(the_stack);
 	if (x->vfork_line > 0)
 		sys.syscall(SYS_close, x->vfork_line);
 	if (x->sets)

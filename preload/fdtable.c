@@ -330,6 +330,11 @@ ref fd_hold(int fd)
 
 	if (!e)
 		return REF_NONE;
+	if (atomic_load_explicit(&process.finished, memory_order_relaxed)) {
+		if (WORD_REF(atomic_load(&e->word)))
+			netio_gate_wait(the_stack); /* for the end, which is near, not for an error */
+		return REF_NONE;
+	}
 	for (;;) {
 		if (atomic_load_explicit(&process.finished, memory_order_relaxed)) {
 			process_ends_here();

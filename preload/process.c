@@ -300,12 +300,17 @@ void process_drain(void)
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	lib_enter();
 	if (the_stack) {
+		/*
+		 * The end of the process must meet no thread inside the stack, with its lock; nor do the
+		 * others see that their connections are gone already.
+		 */
+		netio_pause_driver(the_stack);
+		netio_gate_close(the_stack);
 		drain(the_stack);
 		if (!process.child)
 			stats_report(the_stack);
 		netio_capture_end(the_stack);
-		/* The end of the process must not meet it inside the stack, with its lock. */
-		netio_pause_driver(the_stack);
+		netio_gate_close(the_stack); /* the drain may have outlasted it */
 	}
 	fallback_report();
 	lib_leave();

@@ -111,6 +111,14 @@ int netio_child_after_fork(struct netio *n);
  * are there to be walked.
  */
 int netio_before_exec(struct netio *n, bool passes);
+/*
+ * Until it is opened again, for a second at most, only the calling thread may come into the stack: exec() and
+ * exit are to meet no other inside.
+ */
+void netio_gate_close(struct netio *n);
+void netio_gate_open(struct netio *n);
+/* Until it is open; nothing for who closed it. Not with the lock. */
+void netio_gate_wait(struct netio *n);
 /* This process is no longer of the user who made the stack: what it executes does not find it by its name. */
 bool netio_is_strange(const struct netio *n);
 void netio_exec_failed(struct netio *n);

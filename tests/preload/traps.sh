@@ -4,6 +4,7 @@
 #
 #    1 helper thread in the way      t19_counters; scripts/bench            22 libev, libpcap        t22_libev t22_libpcap
 #    2 lost wake-up                  f: lostwake pingpong, also paused      23 limits, privileges    f: trap_limits; t23_*
+#    3 ended inside the stack        t03_storm; interop/kills.sh
 #    4 stdio, the flush at exit      t04_*; f: stdio_streams stdio_exit
 #    5 stale numbers                 f: stdio_streams stdio_numbers
 #   11 tags like the application's   f: ep_members (tags)                   26 socket call details   f: both_connect both_life
@@ -525,6 +526,21 @@ c_t12_exec_sets() {
 	few=$(counter RegionBytes stats.2) many=$(counter RegionBytes stats.40)
 	[ "$few" -gt 0 ] || fail "no figures"
 	same "$few" "$many"
+}
+
+# ------------------------------------------------------------ 3: threads that exec() or the end meets inside the stack
+
+# The kernel ends them wherever they are: not with the lock of the stack, and with it a connection.
+c_t03_storm() {
+	build exec_storm storm
+	local how
+	for how in exec exit quick _exit; do
+		UTCP_DEV=none UTCP_LOOPBACK=stack UTCP_STATS=$WORK/stats ours ./storm $how ${STORM_ROUNDS:-100} >out || fail "$how: status $?: $(cat out)"
+		echo "$how: $(grep -E 'OwnerDeaths|OwnerResets' stats | paste -sd' ')"
+		same 0 "$(counter OwnerResets stats)"
+		# it is two in three rounds without a gate, and one in thousands between its look and the lock with one
+		[ "$(counter OwnerDeaths stats)" -le 1 ] || fail "threads were ended inside the stack"
+	done
 }
 
 # ------------------------------------------------------------ io_uring
