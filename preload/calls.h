@@ -150,4 +150,7 @@ int fd_lost_error(void);
 		result(r_, saved_errno_);                                                                    \
 	})
 
+/* A wait by its system call's number and arguments; false: it is none. (calls_raw.c) */
+bool wait_by_syscall(long nr, const long *a, long *r);
+
 #endif

@@ -372,6 +372,8 @@ static bool by_wrapper(long nr, const long *a, long *r)
 		CALL(write, I(0), P(const void *, 1), (size_t)a[2])
 		CALL(readv, I(0), P(const struct iovec *, 1), I(2))
 		CALL(writev, I(0), P(const struct iovec *, 1), I(2))
+		CALL(preadv2, I(0), P(const struct iovec *, 1), I(2), (off_t)a[3], I(5))
+		CALL(pwritev2, I(0), P(const struct iovec *, 1), I(2), (off_t)a[3], I(5))
 		CALL(recvfrom, I(0), P(void *, 1), (size_t)a[2], I(3), P(struct sockaddr *, 4),
 		     P(socklen_t *, 5))
 		CALL(sendto, I(0), P(const void *, 1), (size_t)a[2], I(3), P(const struct sockaddr *, 4),
@@ -383,15 +385,11 @@ static bool by_wrapper(long nr, const long *a, long *r)
 		CALL(sendmmsg, I(0), P(struct mmsghdr *, 1), (unsigned int)a[2], I(3))
 		CALL(sendfile, I(0), I(1), P(off_t *, 2), (size_t)a[3])
 		CALL(splice, I(0), P(off64_t *, 1), I(2), P(off64_t *, 3), (size_t)a[4], (unsigned int)a[5])
-		CALL(ppoll, P(struct pollfd *, 0), (nfds_t)a[1], P(const struct timespec *, 2),
-		     P(const sigset_t *, 3))
+		CALL(pidfd_getfd, I(0), I(1), (unsigned int)a[2])
 		CALL(epoll_create1, I(0))
 		CALL(unshare, I(0))
 		CALL(setns, I(0), I(1))
 		CALL(epoll_ctl, I(0), I(1), I(2), P(struct epoll_event *, 3))
-		CALL(epoll_pwait, I(0), P(struct epoll_event *, 1), I(2), I(3), P(const sigset_t *, 4))
-		CALL(epoll_pwait2, I(0), P(struct epoll_event *, 1), I(2), P(const struct timespec *, 3),
-		     P(const sigset_t *, 4))
 #ifdef SYS_dup2 /* not on aarch64: numbers that younger architectures never had */
 		CALL(dup2, I(0), I(1))
 		CALL(poll, P(struct pollfd *, 0), (nfds_t)a[1], I(2))
@@ -400,6 +398,11 @@ static bool by_wrapper(long nr, const long *a, long *r)
 		CALL(epoll_wait, I(0), P(struct epoll_event *, 1), I(2), I(3))
 #endif
 #undef CALL
+	case SYS_ppoll:
+	case SYS_pselect6:
+	case SYS_epoll_pwait:
+	case SYS_epoll_pwait2:
+		return wait_by_syscall(nr, a, r);
 	case SYS_exit_group:
 		process_drain();
 		return false;

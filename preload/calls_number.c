@@ -22,6 +22,7 @@
 
 #include "preload/calls.h"
 #include "preload/number.h"
+#include "preload/passing.h"
 
 void fd_stale(int fd)
 {
@@ -82,6 +83,15 @@ int pipe2(int pair[2], int flags)
 int eventfd(unsigned int value, int flags)
 {
 	return fresh(NUMBER(REAL(eventfd)(value, flags)));
+}
+
+int pidfd_getfd(int pidfd, int number, unsigned int flags)
+{
+	int fd = fresh(NUMBER(REAL(pidfd_getfd)(pidfd, number, flags)));
+
+	if (fd >= 0)
+		passing_fetched(fd);
+	return fd;
 }
 
 int signalfd(int fd, const sigset_t *mask, int flags)

@@ -288,6 +288,28 @@ static bool set_arrived(int fd, bool peek)
 	return tag != 0;
 }
 
+void passing_fetched(int fd)
+{
+	int saved_errno = errno;
+
+	if (thread_marks.depth || atomic_load(&process.sealed) || process_is_vfork_child() ||
+	    netio_internal_thread())
+		return;
+	lib_enter();
+	/* As a descriptor that was peeked at: nothing was on its way. */
+	if (!the_stack && !atomic_load(&process.forked) && !atomic_load(&process.finished) &&
+	    option_of(fd, SO_DOMAIN) == AF_UNIX && option_of(fd, SO_ACCEPTCONN) == 1) {
+		process_init();
+		if (!process_config_broken() && !the_config.off && netio_stack_runs(&the_config.net))
+			stack_attach();
+	}
+	number_arrived(fd, true);
+	if (set_arrived(fd, true))
+		epoll_nest_arrived();
+	lib_leave();
+	errno = saved_errno;
+}
+
 void passing_received(const struct msghdr *m, int flags)
 {
 	int saved_errno = errno;

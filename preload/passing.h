@@ -21,6 +21,8 @@ bool passing_concerns(const struct msghdr *m);
 /* The message to send instead, in p->m; 0 or a negative errno. Then, whatever became of it, passing_end(). */
 int passing_begin(struct passing_plan *p, const struct msghdr *m);
 void passing_end(void *plan);
+/* After pidfd_getfd(): a connection, a listener or a set of another process becomes ours, too. */
+void passing_fetched(int fd);
 /* After recvmsg(): what came becomes ours. */
 void passing_received(const struct msghdr *m, int flags);
 

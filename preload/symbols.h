@@ -161,6 +161,7 @@
 	X(number, int, inotify_init, (void))                                                                 \
 	X(number, int, inotify_init1, (int))                                                                 \
 	X(number, int, memfd_create, (const char *, unsigned int))                                           \
+	X(number, int, pidfd_getfd, (int, int, unsigned int))                                                \
 	X(number, int, daemon, (int, int))                                                                   \
 	X(number, int, login_tty, (int))                                                                     \
 	X(number, int, forkpty, (int *, char *, const struct termios *, const struct winsize *))
