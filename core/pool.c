@@ -421,7 +421,7 @@ void pool_rebuild_end(struct stack_cx *cx)
 	st->extents_empty = st->empty_hint = 0;
 	for (uint64_t extent = extents_used(cx); extent-- > 0;) {
 		enum pool_class class = extent_class(cx, extent);
-		struct pool_state *p = &st->pools[class];
+		struct pool_state p = st->pools[class];
 
 		if (extent_map(cx)[extent] == EXTENT_LEAVING)
 			extent_map(cx)[extent] = EXTENT_EMPTY;
@@ -430,13 +430,14 @@ void pool_rebuild_end(struct stack_cx *cx)
 			ref r = (ref)(extent * EXTENT_REFS) + i * class_refs(class);
 
 			if (head_at(cx, r)->class == class) {
-				p->live++;
+				p.live++;
 				continue;
 			}
-			head_at(cx, r)->owner = p->free_first;
-			p->free_first = r;
-			p->free_count++;
+			head_at(cx, r)->owner = p.free_first;
+			p.free_first = r;
+			p.free_count++;
 		}
+		st->pools[class] = p;
 	}
 }
 

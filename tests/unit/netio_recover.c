@@ -5,8 +5,9 @@
  * A child with a process slot of its own works at random on sockets, descriptions, sets and
  * watches, some of them the parent's too; the parent lets it run, steps it by single
  * instructions (ptrace) for a while and kills it. Its own next entry recovers the
- * region. Everything must be in order then, and again when the dead process was
- * reaped; nothing of the parent's may be missing, nothing of the child's be left.
+ * region; before that, sometimes, another child's does, which dies at a store of the recovery. Everything
+ * must be in order then, and again when the dead process was reaped; nothing of the parent's may be missing,
+ * nothing of the child's be left.
  *
  * UTCP_TEST_RECOVER_KILLS=n asks for n kills (default 120).
  */
@@ -17,6 +18,7 @@
 
 #include "netio/internal.h"
 #include "tests/unit/netio_kit.h"
+#include "tests/unit/store_watch.h"
 
 #define MINE   12      /* sockets of the parent, and watches on them */
 #define THEIRS 16      /* of a child */
@@ -25,9 +27,11 @@
 #else
 #define STEPS_MAX 1000 /* instructions */
 #endif
-#define OPS_MAX	   60	 /* before them */
-#define KEY_THEIRS 10000 /* keys from here on are the child's */
-#define BACKLOG	   4
+#define OPS_MAX	    60	  /* before them */
+#define KEY_THEIRS  10000 /* keys from here on are the child's */
+#define BACKLOG	    4
+#define END_STORES  800u
+#define AGAIN_EVERY 4 /* kills, of which one is followed by a death in the recovery */
 
 struct object {
 	ref description, hold, sock;
@@ -301,6 +305,45 @@ static bool stopped(pid_t pid, int signal)
 	return waitpid(pid, &status, 0) == pid && WIFSTOPPED(status) && WSTOPSIG(status) == signal;
 }
 
+static uint64_t dies_at; /* the store */
+static struct {
+	uint64_t stores; /* of a recovery that was not cut short */
+	uint32_t deaths; /* in others */
+} * again;		 /* shared */
+
+static void at_a_store(struct store_watch *w)
+{
+	if (w->stores != dies_at)
+		return;
+	again->deaths++;
+	watch_end(w); /* the kernel must be able to mark the lock */
+	kill(getpid(), SIGKILL);
+}
+
+/* Whoever enters next recovers, and dies at it. All but the head is watched: that has the lock. */
+static void recoverer_dies(ref slot)
+{
+	struct stack_cx *cx = &p.n->cx;
+	struct store_watch w = {.at = cx->base, .len = stack_region_bytes(cx), .after = at_a_store};
+	uint64_t recovered = p.n->region.head->recovered;
+	pid_t pid;
+
+	/* Half of them at the end: netio's part is small. */
+	dies_at = 1 + (pick(2) ? pick((uint32_t)again->stores) : (uint32_t)again->stores - pick(END_STORES));
+	pid = fork();
+	CHECK_FATAL(pid >= 0);
+	if (!pid) {
+		p.n->proc = slot;
+		watch_begin(&w);
+		netio_enter(p.n);
+		if (p.n->region.head->recovered > recovered) /* not so if it was killed outside */
+			again->stores = w.stores;
+		watch_end(&w);
+		kill(getpid(), SIGKILL);
+	}
+	waitpid(pid, NULL, 0);
+}
+
 /* True: it died inside. */
 static bool one_kill(uint64_t seed)
 {
@@ -324,6 +367,8 @@ static bool one_kill(uint64_t seed)
 	CHECK_MSG(sound, "the child of seed %llu cannot be stepped", (unsigned long long)seed);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
+	if (STORE_WATCH && seed % AGAIN_EVERY == 0)
+		recoverer_dies(slot);
 	cx = netio_enter(p.n);
 	in_order(cx, "after the recovery");
 	nothing_missing(cx);
@@ -381,12 +426,18 @@ static void any_instruction(void)
 	unsigned long kills = asked ? strtoul(asked, NULL, 10) : 120;
 	uint32_t inside = 0;
 
+	again = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	CHECK_FATAL(again != MAP_FAILED);
+	again->stores = 30000; /* more than there are */
 	set_up();
 	for (unsigned long i = 1; i <= kills && CU_get_number_of_failures() == 0; i++)
 		inside += one_kill(i);
-	printf("%lu kills, %u inside the lock, %llu connections reset\n", kills, inside,
-	       (unsigned long long)p.n->region.head->resets);
+	printf(
+	    "%lu kills, %u inside the lock, %llu connections reset; %u more in a recovery of %llu stores\n",
+	    kills, inside, (unsigned long long)p.n->region.head->resets, again->deaths,
+	    (unsigned long long)again->stores);
 	CHECK_GT(inside, kills / 3);
+	CHECK(!STORE_WATCH || again->deaths > kills / AGAIN_EVERY / 3);
 	CHECK_EQ(netio_status(p.n), 0);
 	netio_detach(p.n);
 }
