@@ -385,10 +385,20 @@ static void tell(struct netio *n, int err)
 	if (n->keeper_told || err == -EOPNOTSUPP || err == -EBUSY)
 		return;
 	n->keeper_told = true;
-	report("the keeper of this stack cannot be started (%s); what a killed process leaves is not sent, "
-	       "check "
-	       "ulimit -u and the permissions of %.100s",
-	       strerror(-err), library_path);
+	if (err == -EAGAIN)
+		report("the keeper of this stack cannot be started (%s); until it can, what a killed process "
+		       "leaves is not sent, and timers may wait for the application's next call: raise "
+		       "`ulimit -u`",
+		       strerror(-err));
+	else
+		report("the keeper of this stack cannot be started (%s); what a killed process leaves is not "
+		       "sent, check ulimit -u and the permissions of %.100s",
+		       strerror(-err), library_path);
+}
+
+bool netio_keeper_missing(struct netio *n)
+{
+	return n->keeper_told;
 }
 
 /* line_lock held */

@@ -153,21 +153,47 @@ static void keeper_found(void)
 		netio_set_keeper(self.dli_fname, the_config.exit_drain_ms);
 }
 
+/* No process or thread more can be had: it may be possible later. */
+static _Atomic nsec driver_due = NSEC_NEVER;
+#define DRIVER_RETRY_NS NS_PER_S
+
+static void driver_begin(struct netio *n)
+{
+	int r = atomic_load(&process.headless) && netio_leave_to_keeper(n) ? 0 : netio_start_driver(n);
+
+	atomic_store(&driver_due, r == -EAGAIN ? netio_now() + DRIVER_RETRY_NS : NSEC_NEVER);
+	/* The keeper's line says it, too. */
+	if (r < 0 && !(r == -EAGAIN && netio_keeper_missing(n)))
+		log_line("the driver thread could not be started (%s); timers run only while the "
+			 "application is inside a call",
+			 strerror(-r));
+}
+
+static void driver_again(void)
+{
+	nsec due = atomic_load(&driver_due), now = netio_now();
+	int r, cancel;
+
+	if (now < due || !atomic_compare_exchange_strong(&driver_due, &due, now + DRIVER_RETRY_NS))
+		return;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	lib_enter();
+	r = netio_start_driver(the_stack);
+	lib_leave();
+	pthread_setcancelstate(cancel, NULL);
+	if (r != -EAGAIN)
+		atomic_store(&driver_due, NSEC_NEVER);
+}
+
 void stack_adopt(struct netio *n)
 {
-	int r;
-
 	keeper_found(); /* of a new image: it may have to start the next one */
 	fdtable_set_base(netio_enter(n)->base);
 	netio_leave(n);
 	atomic_store(&the_stack, n);
 	stats_begin(n);
 	placeholder_begin();
-	r = atomic_load(&process.headless) && netio_leave_to_keeper(n) ? 0 : netio_start_driver(n);
-	if (r < 0)
-		log_line("the driver thread could not be started (error %d); timers run only while the "
-			 "application is inside a call",
-			 -r);
+	driver_begin(n);
 	signals_install();
 	stdio_redirect();
 	stdio_prepare_end();
@@ -211,8 +237,12 @@ static int attach_once(bool early)
 
 int stack_attach(void)
 {
-	if (the_stack)
+	if (the_stack) {
+		if (__builtin_expect(atomic_load_explicit(&driver_due, memory_order_relaxed) != NSEC_NEVER,
+				     0))
+			driver_again();
 		return 0;
+	}
 	process_init();
 	return attach_once(false);
 }

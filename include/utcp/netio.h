@@ -222,6 +222,8 @@ void netio_set_layout(uint64_t hash);
 _Noreturn void netio_keeper_main(const char *value);
 /* True while somebody else goes on with the stack when this process ends; tries to make it so. */
 bool netio_is_kept(struct netio *n);
+/* The user has been told that the keeper cannot be started. */
+bool netio_keeper_missing(struct netio *n);
 
 /*
  * A descriptor of ours is born on the lowest free number, like any other, and

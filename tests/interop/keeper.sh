@@ -722,6 +722,92 @@ c_taken_for_dead() {
 	stack_is_free
 }
 
+# A user who may have no process more: no keeper, no thread, one line; as soon as he may, both.
+c_no_process_to_be_had() {
+	cat >few.py <<-'END'
+		import os, resource, socket, struct, sys, threading, time
+		hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+		def limit(soft):
+		    resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
+		def echo(c, word):
+		    c[0].sendall(b"ping")
+		    print(word, c[1].recv(4).decode(), flush=True)
+		def pair():
+		    c = socket.create_connection(l.getsockname())
+		    c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)) # no TIME-WAIT
+		    return c, l.accept()[0]
+		def fork():
+		    try:
+		        pid = os.fork()
+		    except BlockingIOError:
+		        return print("fork EAGAIN", flush=True)
+		    if not pid:
+		        echo(p, "child")
+		        os._exit(0)
+		    os.waitpid(pid, 0)
+		if sys.argv[1] == "first":
+		    limit(0)
+		l = socket.create_server(("127.0.0.1", 0))
+		p = pair()
+		if sys.argv[1] == "next":
+		    limit(0)
+		    print("ready", flush=True)
+		    sys.stdin.readline()
+		echo(p, "without")
+		fork()
+		try:
+		    threading.Thread(target=print).start()
+		except RuntimeError:
+		    print("no thread", flush=True)
+		echo(pair(), "another")
+		limit(hard)
+		time.sleep(1.2)
+		echo(p, "with")
+		fork()
+		echo(pair(), "another")
+		tasks = len(os.listdir("/proc/self/task"))
+		print("threads %d" % tasks, flush=True)
+		sys.stdin.readline()
+	END
+	local way p want
+	# the user may not enter our directory
+	local dir
+	dir=$(mktemp -d) && chmod 755 "$dir" && cp "$LIB" "$UTCP" few.py "$dir" || fail "no directory"
+	# shellcheck disable=SC2064 # its name now
+	trap "rm -rf '$dir'" EXIT
+	for way in first next; do
+		rm -f go
+		mkfifo go
+		exec 5<>go
+		(cd "$dir" && UTCP_DEV=none UTCP_LOOPBACK=stack exec timeout --foreground -k 2 30 setpriv --reuid=65534 \
+			--regid=65534 --clear-groups ./utcp /usr/bin/python3 few.py $way) <go 5>&- >few.out 2>few.err &
+		p=$!
+		if [ $way = next ]; then
+			wait_until 50 "it" grep -q ready few.out || fail "$(cat few.out few.err)"
+			kill -9 "$(keepers)"
+			wait_until 50 "the line" grep -q '^utcp: .*ulimit -u' few.err || fail "next: $(cat few.err)"
+			echo >&5
+		fi
+		wait_until 50 "the threads" grep -q threads few.out || fail "$way: $(cat few.out few.err)"
+		one_keeper || fail "$way: keepers: $(keepers)"
+		echo >&5
+		exec 5>&-
+		wait $p || fail "$way: status $?: $(cat few.err)"
+		want='without ping
+fork EAGAIN
+no thread
+another ping
+with ping
+child ping
+another ping
+threads 2'
+		[ "$(sed /ready/d few.out)" = "$want" ] || fail "$way: $(cat few.out)"
+		[ "$(grep -c '^utcp: ' few.err)" = 1 ] || fail "$way: $(cat few.err)"
+		grep -q '^utcp: .*cannot be started.*ulimit -u' few.err || fail "$way: $(cat few.err)"
+		wait_until 50 "the keeper's end" no_keeper || fail "a keeper stays"
+	done
+}
+
 # ------------------------------------------------------------ all of them
 
 if [ "${1:-}" = --case ]; then

@@ -280,7 +280,8 @@ c_t23_ulimit() {
 	local with=(bash -c 'ulimit "$1" "$2"; shift 2; exec "$@"' -)
 	BEFORE=("${with[@]}" -f 1)
 	refused 'ulimit -f' ENETDOWN ./require connect "$KERNEL" 7000
-	BEFORE=("${with[@]}" -n 5)
+	# who may raise the limit has room above it
+	BEFORE=(setpriv --bounding-set=-sys_resource --inh-caps=-sys_resource "${with[@]}" -n 5)
 	refused 'ulimit -n' ENETDOWN ./require connect "$KERNEL" 7000
 	BEFORE=("${with[@]}" -v 9000)
 	refused 'ulimit -v' ENETDOWN ./require connect "$KERNEL" 7000
