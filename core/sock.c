@@ -38,11 +38,12 @@ int sock_take_error(struct stack_cx *cx, ref s)
 }
 
 /* Only the hard error: what a verb fails with. Positive. */
-static int take_hard_error(struct tcb *t)
+static int take_hard_error(struct tcb *t, uint32_t flags)
 {
 	int err = t->so_error;
 
-	t->so_error = 0;
+	if (!(flags & SOCK_MSG_REST))
+		t->so_error = 0;
 	return err;
 }
 
@@ -84,7 +85,7 @@ static int connect_again(struct stack_cx *cx, struct tcb *t)
 	if (t->state == TCPS_SYN_SENT || t->state == TCPS_SYN_RECEIVED)
 		return -EALREADY;
 	if (t->state == TCPS_CLOSED || t->state == TCPS_TIME_WAIT) {
-		int err = take_hard_error(t);
+		int err = take_hard_error(t, 0);
 		tcb_reset_for_reuse(cx, t);
 		return err ? -err : -ECONNABORTED;
 	}
@@ -124,14 +125,14 @@ int sock_connect(struct stack_cx *cx, ref s, const struct endpoint *local, const
 /* -------------------------------------------------------------------- send */
 
 /* Linux's sk_stream_wait_connect() and the checks behind it. 0: go on. */
-static int send_permitted(struct tcb *t)
+static int send_permitted(struct tcb *t, uint32_t flags)
 {
 	if (t->state == TCPS_SYN_SENT)
 		return t->wr_shut ? -EPIPE : -EAGAIN;
 	if (t->state == TCPS_SYN_RECEIVED)
 		return -EAGAIN; /* also where the FIN waits for the end of the handshake */
 	if (t->so_error)
-		return -take_hard_error(t);
+		return -take_hard_error(t, flags);
 	if (t->wr_shut || (t->state != TCPS_ESTABLISHED && t->state != TCPS_CLOSE_WAIT))
 		return -EPIPE;
 	return 0;
@@ -177,7 +178,7 @@ static uint64_t iov_length(const struct iovec *iov, int iovcnt)
 static int64_t tcb_queue(struct stack_cx *cx, struct tcb *t, const struct iovec *iov, int iovcnt,
 			 uint32_t flags)
 {
-	int err = send_permitted(t);
+	int err = send_permitted(t, flags);
 
 	if (err)
 		return err;
@@ -270,12 +271,12 @@ static void recv_consume(struct stack_cx *cx, struct tcb *t, uint64_t n)
 }
 
 /* Nothing to read: why. */
-static int64_t recv_nothing(struct tcb *t)
+static int64_t recv_nothing(struct tcb *t, uint32_t flags)
 {
 	if (t->fin_received)
 		return 0;
 	if (t->so_error)
-		return -take_hard_error(t);
+		return -take_hard_error(t, flags);
 	if (t->rd_shut)
 		return 0;
 	return t->state == TCPS_CLOSED ? -ENOTCONN : -EAGAIN;
@@ -300,5 +301,5 @@ int64_t sock_recv(struct stack_cx *cx, ref s, const struct iovec *iov, int iovcn
 		recv_consume(cx, t, r.skip + r.len);
 		dirty_end(cx, outer);
 	}
-	return r.len ? (int64_t)r.len : recv_nothing(t);
+	return r.len ? (int64_t)r.len : recv_nothing(t, flags);
 }

@@ -231,7 +231,7 @@ static int64_t recv_nothing(struct description *p)
 }
 
 /* A receive whose memory ends at a bad address: an error if what is there does not fit in front of it. */
-static int64_t recv_cut(struct description *p, const struct window *w, int flags)
+static int64_t recv_cut(struct description *p, const struct window *w, uint32_t flags)
 {
 	uint8_t byte;
 	struct window one = {.iov[0] = {&byte, 1}, .count = 1, .bytes = 1};
@@ -240,14 +240,14 @@ static int64_t recv_cut(struct description *p, const struct window *w, int flags
 	int64_t r;
 
 	if (!w->bytes) {
-		r = recv_once(p, &one, recv_flags(flags) | SOCK_MSG_PEEK);
+		r = recv_once(p, &one, flags | SOCK_MSG_PEEK);
 		return r > 0 ? -EFAULT : r;
 	}
 	cx = netio_enter(the_stack);
 	if (p->sock)
 		sock_get_option(cx, p->sock, SOCK_OPT_INQ, &left);
 	netio_leave(the_stack);
-	return (uint64_t)left > w->bytes ? -EFAULT : recv_once(p, w, recv_flags(flags));
+	return (uint64_t)left > w->bytes ? -EFAULT : recv_once(p, w, flags);
 }
 
 /* A peek that must see more than is there: readiness counts from `bytes` on while we wait. */
@@ -287,8 +287,8 @@ static int64_t recv_available(struct description *p, const struct iovec *iov, in
 	*ended = false;
 	while (done + taken < total) {
 		window_cut(&w, iov, iovcnt, done + taken, total);
-		int64_t r =
-		    trunc || touch(&w, true) ? recv_once(p, &w, recv_flags(flags)) : recv_cut(p, &w, flags);
+		uint32_t verb = recv_flags(flags) | (done + taken ? SOCK_MSG_REST : 0);
+		int64_t r = trunc || touch(&w, true) ? recv_once(p, &w, verb) : recv_cut(p, &w, verb);
 		if (r <= 0) {
 			*ended = r != -EAGAIN;
 			return taken ? (int64_t)taken : r;
@@ -406,6 +406,7 @@ int64_t socket_send(int fd, ref d, const struct iovec *iov, int iovcnt, int flag
 		/* more of this call follows: no small segment in between; the urgent byte is the last one */
 		bool more = done + (int64_t)w.bytes < total;
 		flags_now = more ? SOCK_MSG_MORE : verb | (flags & MSG_MORE ? SOCK_MSG_MORE : 0);
+		flags_now |= done ? SOCK_MSG_REST : 0; /* an error is the next call's */
 		r = touch(&w, false) ? send_once(p, &w, flags_now) : send_nowhere(p);
 		if (r > 0)
 			done += r;

@@ -179,8 +179,9 @@ void sock_unaccept(struct stack_cx *cx, ref listener, ref child);
 
 #define SOCK_MSG_OOB   0x01u
 #define SOCK_MSG_PEEK  0x02u
-#define SOCK_MSG_TRUNC 0x20u   /* receive: throw the bytes away, iov bases unused */
-#define SOCK_MSG_MORE  0x8000u /* send: more follows; hold back a partial segment */
+#define SOCK_MSG_TRUNC 0x20u	/* receive: throw the bytes away, iov bases unused */
+#define SOCK_MSG_MORE  0x8000u	/* send: more follows; hold back a partial segment */
+#define SOCK_MSG_REST  0x10000u /* of a call that has bytes to answer with: a pending error stays pending */
 
 /*
  * Queue bytes. Returns how many were taken (maybe fewer than asked),

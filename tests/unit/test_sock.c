@@ -167,7 +167,9 @@ static void test_send_permitted(void)
 	ref s = accepted(&iss);
 	struct tcb *c = tcb_at(&t.cx, s);
 	c->so_error = ECONNRESET;
-	CHECK_EQ(put(s, 0), -ECONNRESET); /* even for nothing */
+	CHECK_EQ(put_flags(s, 10, SOCK_MSG_REST), -ECONNRESET);
+	CHECK_EQ(c->so_error, ECONNRESET); /* the next call's */
+	CHECK_EQ(put(s, 0), -ECONNRESET);  /* even for nothing */
 	CHECK_EQ(put(s, 1), 1);
 	CHECK_EQ(sock_shutdown(&t.cx, s, 1), 0);
 	CHECK_EQ(put(s, 1), -EPIPE);
@@ -221,6 +223,7 @@ static void test_recv_order(void)
 	CHECK_EQ(take(s, 4, SOCK_MSG_PEEK), 4);
 	CHECK_EQ(take(s, 4, 0), 4);
 	CHECK_EQ(sock_recv(&t.cx, s, &(struct iovec){NULL, 100}, 1, SOCK_MSG_TRUNC), 6);
+	CHECK_EQ(take(s, 100, SOCK_MSG_REST), -ECONNRESET);
 	CHECK_EQ(take(s, 100, 0), -ECONNRESET);
 	CHECK_EQ(take(s, 100, 0), -EAGAIN);
 	deliver(TH_FIN | TH_ACK, 5011, iss + 1, 0);
