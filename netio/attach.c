@@ -131,6 +131,8 @@ static void release(struct netio *n)
 		pages_free(n->dev.tx_scratch, FRAME_LEN_MAX);
 	if (n->rx_buf)
 		pages_free(n->rx_buf, RX_BUF_SIZE);
+	if (n->lost_fd >= 0)
+		fds_drop(&n->lost_fd);
 	if (n->timer_fd >= 0)
 		fds_drop(&n->timer_fd);
 	if (n->post_fd >= 0)
@@ -181,7 +183,7 @@ static struct netio *netio_new(void)
 		n->sign = &n->serial;
 	if (n)
 		n->timer_fd = n->region.fd = n->dev.fd = n->dev.claim_fd = n->post_fd = n->keeper_fd =
-		    n->forking.line = -1;
+		    n->lost_fd = n->keeper_set = n->forking.line = -1;
 	return n;
 }
 
@@ -381,6 +383,7 @@ void netio_forget_after_fork(struct netio *n)
 	 */
 	waitsets_free(n, true);
 	fds_drop(&n->dev.fd);
+	fds_drop(&n->lost_fd);
 	fds_drop(&n->dev.claim_fd);
 	fds_drop(&n->timer_fd);
 	fds_drop(&n->post_fd);

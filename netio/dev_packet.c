@@ -304,6 +304,8 @@ static int packet_send(struct device *d, const struct frame_tx *f)
 	for (uint32_t i = 0; i < f->piece_count; i++)
 		v[count++] = (struct iovec){(void *)(uintptr_t)f->piece[i].data, f->piece[i].len};
 	r = transmit(d, v, count);
+	if (r == -ENXIO)
+		return -ENODEV; /* deleted; while it is down: ENETDOWN */
 	return r < 0 ? (int)r : 0;
 }
 

@@ -58,7 +58,7 @@ struct device_ops {
 	int (*open)(struct device *d, const char *name, struct netio_config *c, char *why, size_t why_len);
 	/* Take one frame into buf[RX_BUF_SIZE]. 1; 0: none waits; -ENODEV: the device is gone for good. */
 	int (*recv)(struct device *d, uint8_t *buf, struct device_rx *out);
-	/* 0, or a negative errno: the frame is lost. */
+	/* 0, or a negative errno: the frame is lost. -ENODEV: the device is gone for good. */
 	int (*send)(struct device *d, const struct frame_tx *f);
 	void (*close)(struct device *d);
 };

@@ -135,6 +135,8 @@ static int cx_tx(struct stack_cx *cx, const struct frame_tx *f)
 	int err = n->dev.fd >= 0 ? n->dev.ops->send(&n->dev, f) : -ENETDOWN;
 
 	if (err) {
+		if (err == -ENODEV)
+			device_failed(n, err);
 		n->count.tx_errors++;
 		n->too_long |= err == -EMSGSIZE;
 		return err;
@@ -189,15 +191,26 @@ bool netio_try_enter(struct netio *n)
 }
 
 /*
- * The device is gone (the interface was deleted): close it, so that it leaves
- * every epoll set and nobody spins on its error. The connections run into
- * their time-outs, as when a cable is cut.
+ * Close the device here, while other processes may have it: they keep it in every epoll set. It is taken out
+ * of ours; libev finds that the number means another file, and makes its set anew. Were it closed, that would
+ * end the process: the driver may be about to hand the number over.
+ */
+void device_leave(struct netio *n)
+{
+	waitsets_forget_device(n);
+	fds_retire(&n->dev.fd, &n->lost_fd, n->timer_fd);
+}
+
+/*
+ * The device is gone (the interface was deleted): leave it, so that nobody spins on its error. The
+ * connections run into their time-outs, as when a cable is cut.
  */
 void device_failed(struct netio *n, int err)
 {
 	if (n->failure)
 		return;
 	__atomic_store_n(&n->failure, err, __ATOMIC_RELAXED);
+	device_leave(n);
 	n->dev.ops->close(&n->dev);
 	report(err == -ENOTRECOVERABLE ? "a process died inside the stack, which is beyond repair and "
 					 "stopped; start its programs again"

@@ -361,6 +361,18 @@ void fds_after_fork(bool locked)
 	atomic_store(&netio_births.ended, atomic_load(&netio_births.begun) - births_depth);
 }
 
+void fds_retire(int *where, int *kept, int as)
+{
+	pthread_mutex_lock(&table_lock);
+	if (*where >= 0) {
+		*kept = *where;
+		where_of[*kept] = kept;
+		*where = -1;
+		RAW3(SYS_dup3, as, *kept, O_CLOEXEC);
+	}
+	pthread_mutex_unlock(&table_lock);
+}
+
 /* The number is kept in another variable from now on. */
 void fds_rename(int fd, int *where)
 {

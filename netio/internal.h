@@ -132,6 +132,8 @@ void fds_attach(struct netio *n);
 void fds_detach(struct netio *n);
 /* The number is kept in another variable from now on. */
 void fds_rename(int fd, int *where);
+/* Close what is in *where; the number stays taken, in *kept, and means the same as `as` from now on. */
+void fds_retire(int *where, int *kept, int as);
 /* Around fork(): nobody is half-way through a change of the table. */
 void fds_before_fork(void);
 void fds_parent_after_fork(void);
@@ -177,7 +179,9 @@ struct netio {
 	struct region region;
 	struct device dev;
 	int timer_fd;
-	int failure; /* 0, or the negative errno of a device or region that is gone for good */
+	int lost_fd;	/* the number of a device that is gone: libev may be about to use it */
+	int keeper_set; /* the keeper: its loop's epoll set, where the device may be; others: -1 */
+	int failure;	/* 0, or the negative errno of a device or region that is gone for good */
 	struct netio_counters count;
 	struct capture *capture;
 	char device_name[64];
@@ -305,6 +309,7 @@ void waitsets_after_fork(struct netio *n);
 int kept_fetch(struct netio *n, uint64_t tag, int fds[2]);
 /* There is a new life line: who sleeps is to see it hang up. Lock held. */
 void waitsets_watch_line(struct netio *n);
+void waitsets_forget_device(struct netio *n);
 
 /* ------------------------------------------------------------------ processes (procs.c), keeper */
 /* MESSAGE_SPAWN (lifeline.c) */
@@ -540,6 +545,7 @@ void drive_bind(struct netio *n);
 void read_clock(struct netio *n);
 /* What a drive leaves to be sent, told and set, but for the rings. */
 void drive_settle(struct netio *n, struct stack_cx *cx);
+void device_leave(struct netio *n);
 void device_failed(struct netio *n, int err);
 /* netio_enter() unless somebody is inside. */
 bool netio_try_enter(struct netio *n);

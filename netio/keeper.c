@@ -545,6 +545,7 @@ static bool begin(struct keeper *k, int control)
 	k->epfd = (int)RAW1(SYS_epoll_create1, EPOLL_CLOEXEC);
 	if (!k->lines || k->epfd < 0)
 		return false;
+	k->n->keeper_set = k->epfd;
 	numbers_raise();
 	pumps_recover(k->n);
 	be_born(k);

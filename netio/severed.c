@@ -44,18 +44,15 @@ bool netio_is_severed(const struct netio *n)
 /* Nobody is elected here for what the others wait for; who sleeps is to see what has happened. */
 static void sleepers_leave(struct netio *n)
 {
+	device_leave(n);
 	for (uint32_t i = 1; i <= n->slot_count; i++) {
 		struct waitset *ws = &n->slots[i];
 
 		if (!ws->n || ws->dead)
 			continue;
 		RAW4(SYS_epoll_ctl, ws->epfd, EPOLL_CTL_DEL, n->timer_fd, NULL);
-		if (n->dev.fd >= 0)
-			RAW4(SYS_epoll_ctl, ws->epfd, EPOLL_CTL_DEL, n->dev.fd, NULL);
 		waitset_ring(ws);
 	}
-	if (n->dev.fd >= 0)
-		fds_drop(&n->dev.fd);
 	if (n->dev.claim_fd >= 0)
 		fds_drop(&n->dev.claim_fd);
 }

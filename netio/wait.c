@@ -119,6 +119,18 @@ void waitsets_watch_line(struct netio *n)
 			line_add(n, n->slots[i].epfd);
 }
 
+/* Closing it would not do: a set tells of an open file as long as any process has it. */
+void waitsets_forget_device(struct netio *n)
+{
+	if (n->dev.fd < 0)
+		return;
+	for (uint32_t i = 1; i <= n->slot_count; i++)
+		if (n->slots[i].n && !n->slots[i].dead && n->slots[i].epfd >= 0)
+			RAW4(SYS_epoll_ctl, n->slots[i].epfd, EPOLL_CTL_DEL, n->dev.fd, NULL);
+	if (n->keeper_set >= 0)
+		RAW4(SYS_epoll_ctl, n->keeper_set, EPOLL_CTL_DEL, n->dev.fd, NULL);
+}
+
 /* The epoll object of ws, with the bell and the post that it has. */
 static int waitset_fill(struct netio *n, struct waitset *ws)
 {

@@ -82,6 +82,11 @@ static uint64_t layout(void)
 	return hash;
 }
 
+static void netio_says(const char *line)
+{
+	log_line("%s", line);
+}
+
 static void init(void)
 {
 	char why[512];
@@ -96,6 +101,7 @@ static void init(void)
 		the_config.require = environment_requires();
 	}
 	log_open();
+	netio_set_report(netio_says);
 	if (config_broken)
 		log_line("%s", why);
 	/* The launcher has said it, and set UTCP_REPORT. */

@@ -21,6 +21,8 @@ here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 . "$here/pump.sh"
 # shellcheck source=tests/interop/users.sh
 . "$here/users.sh"
+# shellcheck source=tests/interop/device.sh
+. "$here/device.sh"
 
 # NAME SECONDS [only on TOPOLOGY...]
 cases() {
@@ -73,6 +75,8 @@ cases() {
 		python_stranger 30 tap
 		user_before_socket 60 tap packet
 		user_before_listener 30 tap packet
+		device_down_up 90 tap packet
+		device_deleted 60 tap packet
 	EOF
 }
 
