@@ -1,7 +1,8 @@
 /*
  * test_rebuild_verbs.c - stack_rebuild() after a death at each store of verbs that the random
  * work of test_rebuild.c does not do: a name that is used again, a socket that is, a
- * listener that ends with children in both queues, memory that is given back.
+ * listener that ends with children in both queues, memory that is given back. And
+ * of some random work as well: by instructions there are only samples.
  */
 #include "tests/unit/rebuild_dead.h"
 #include "tests/unit/store_watch.h"
@@ -11,6 +12,7 @@
 static struct view copy;
 static struct conn *subject; /* in live: what the verb is about, if it is a connection */
 static bool relisten;
+static uint32_t finish_every; /* of those that are rebuilt, one runs to the end */
 static uint32_t deaths, resets;
 static unsigned failures; /* before this case */
 
@@ -38,7 +40,7 @@ static void after_a_store(struct store_watch *w)
 	resets += what.reset;
 	const char *broken = stack_verify(&copy.cx[side]);
 	CHECK_MSG(!broken, "after the rebuild: %s", broken);
-	if (!broken && owned_remain(&copy, side)) {
+	if (!broken && owned_remain(&copy, side) && deaths % finish_every == 0) {
 		copy.w->busy = -1;
 		owners_settle(&copy, side);
 		if (relisten)
@@ -223,6 +225,14 @@ static bool verb_listen(void)
 	return true;
 }
 
+static bool verb_anything(void)
+{
+	finish_every = 23;
+	for (int i = 0; i < 60; i++)
+		op(&live);
+	return true;
+}
+
 /* ----------------------------------------------------------------------- worlds */
 
 /* Worlds in which it can be done, with a death after each of its stores; all goes on to its end afterwards.
@@ -236,6 +246,7 @@ static void dies_in(bool (*verb)(void), bool quiet)
 		return;
 	}
 	deaths = resets = 0;
+	finish_every = 1;
 	failures = CU_get_number_of_failures();
 	view_bind(&live, memory_map(MAP_PRIVATE));
 	view_bind(&copy, memory_map(MAP_PRIVATE));
@@ -293,6 +304,10 @@ static void set_device(void)
 {
 	dies_in(verb_set_device, false);
 }
+static void anything(void)
+{
+	dies_in(verb_anything, false);
+}
 static void listens(void)
 {
 	dies_in(verb_listen, false);
@@ -303,4 +318,5 @@ CHECK_MAIN("rebuild verbs", {"connect(AF_UNSPEC): the socket stays its owner's",
 	   {"RFC 6191: a name in TIME-WAIT is used again", name_again},
 	   {"a listener ends with children in its queues", listener_ends},
 	   {"extents are given back", memory_released}, {"pages of chunks are given back", memory_trimmed},
-	   {"another MTU, for all connections", set_device}, {"a listener comes and goes", listens})
+	   {"another MTU, for all connections", set_device}, {"a listener comes and goes", listens},
+	   {"random work", anything})
