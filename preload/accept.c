@@ -106,6 +106,7 @@ static int accept_take(struct description *p, struct accepted *a)
 		if (a->d) {
 			struct description *c = description_at(cx, a->d);
 			c->v6 = p->v6;
+			c->v6only = p->v6only;
 			options_inherit(p, c);
 			if (sock_names(cx, child, NULL, &a->peer) < 0)
 				memset(&a->peer, 0, sizeof a->peer); /* reset while it waited */

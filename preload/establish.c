@@ -306,6 +306,8 @@ static int connect_again(int fd, const struct sockaddr *sa, socklen_t len)
 		r = remote_parse(sa, len, &remote);
 		if (!r && (sa->sa_family == AF_INET6) != description_of(d)->v6)
 			r = -EAFNOSUPPORT;
+		if (!r && description_of(d)->v6only && ipaddr_is_v4(&remote.addr))
+			r = -ENETUNREACH;
 		if (!r && !policy_use_stack(&the_config, false, &remote))
 			r = -ENETUNREACH; /* this socket left the kernel with its first connect() */
 		bad = r;
@@ -444,6 +446,7 @@ static int listener_start(ref d, const struct endpoint *local, int backlog, bool
 	int r = -EBADF;
 
 	if (p->sock) {
+		p->v6only = v6only;
 		sock_set_option(cx, p->sock, SOCK_OPT_V6ONLY, v6only);
 		r = sock_listen(cx, p->sock, local, backlog);
 	}

@@ -517,7 +517,6 @@ static int set_hint(struct description *p, int row, const void *value, socklen_t
 
 /* Options of TCP that may be set in some states only, and the error in others; the new socket is closed. */
 enum { CLOSED = 1, LISTENS = 2, OTHERS = 4 };
-enum { LINUX_TIME_WAIT = 6, LINUX_CLOSE = 7 }; /* struct sock_info's state */
 
 static int wrong_state(struct description *p, int name)
 {
@@ -616,11 +615,14 @@ static int read_int(const struct option *o, const void *value, socklen_t len, in
 	return -EINVAL;
 }
 
-/* IPV6_V6ONLY: too late once there is a port. IPV6_MTU cuts datagrams: nothing that TCP has. */
+/* IPV6_MTU cuts datagrams: nothing that TCP has. */
 static int set_ipv6(struct description *p, int name, const void *value, socklen_t len)
 {
-	int r = name == IPV6_MTU ? untouched_judge(p->v6, IPPROTO_IPV6, name, value, len) : -EINVAL;
+	int r;
 
+	if (name == IPV6_V6ONLY)
+		return option_set_v6only(p, value, len);
+	r = untouched_judge(p->v6, IPPROTO_IPV6, name, value, len);
 	return r > 0 ? 0 : r;
 }
 

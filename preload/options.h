@@ -4,6 +4,8 @@
 
 #include "preload/preload.h"
 
+enum { LINUX_TIME_WAIT = 6, LINUX_CLOSE = 7 }; /* struct sock_info's state */
+
 enum how { CORE, CORE_BOOL, HINT, CONST, KERNEL, SPECIAL, FIGURE };
 
 struct option {

@@ -78,6 +78,10 @@ int option_copy_out_int(int level, int v, void *value, socklen_t *len);
 int socket_left(ref d);
 int figure_get(int fd, ref d, int level, int name, void *value, socklen_t *len);
 
+/* ------------------------------------------------------------ options_ipv6.c */
+
+int option_set_v6only(struct description *p, const void *value, socklen_t len);
+
 /* ------------------------------------------------------------ options_default.c */
 
 /* The default of an option that describes the stack, too; -ENOPROTOOPT if it does not. */

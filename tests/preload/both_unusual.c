@@ -411,6 +411,22 @@ static void until_closed(int fd)
 		nap(1);
 }
 
+static int mapped(int fd, int rights, int how)
+{
+	void *p = mmap(NULL, 4096, rights, how, fd, 0);
+
+	return p == MAP_FAILED ? -1 : munmap(p, 4096);
+}
+
+/* The kernel makes a mapping for TCP_ZEROCOPY_RECEIVE, with nothing in it. */
+static void map(int fd, int l)
+{
+	SHOW(mapped(fd, PROT_READ, MAP_SHARED));
+	SHOW(mapped(fd, PROT_READ, MAP_PRIVATE));
+	SHOW(mapped(fd, PROT_READ | PROT_WRITE, MAP_SHARED));
+	SHOW(mapped(l, PROT_READ, MAP_SHARED));
+}
+
 int main(void)
 {
 	int port, fd;
@@ -444,6 +460,10 @@ int main(void)
 	close(fd);
 	fd = listening(&port, 2);
 	all("listening", fd);
+	int c = connected();
+	map(c, fd);
+	close(c);
+	peer("close");
 	close(fd);
 	badly_accepted();
 	return 0;
