@@ -8,6 +8,7 @@
 #include "preload/calls.h"
 #include "preload/fdtable.h"
 #include "preload/number.h"
+#include "preload/passing.h"
 #include "preload/process.h"
 #include "preload/socket.h"
 
@@ -50,7 +51,11 @@ int bind(int fd, const struct sockaddr *sa, socklen_t len)
 	case FD_STREAM:
 		return (int)result(-EINVAL, saved_errno); /* it has its address */
 	default:
-		return fd_hidden(fd) ? (int)result(-EBADF, saved_errno) : REAL(bind)(fd, sa, len);
+		if (fd_hidden(fd))
+			return (int)result(-EBADF, saved_errno);
+		if (UNLIKELY(passing_found(fd)))
+			return (int)result(UNCANCELLED(socket_bind(fd, sa, len)), saved_errno);
+		return REAL(bind)(fd, sa, len);
 	}
 }
 
@@ -65,7 +70,11 @@ int listen(int fd, int backlog)
 	case FD_STREAM:
 		return (int)result(-EINVAL, saved_errno); /* connected */
 	default:
-		return fd_hidden(fd) ? (int)result(-EBADF, saved_errno) : REAL(listen)(fd, backlog);
+		if (fd_hidden(fd))
+			return (int)result(-EBADF, saved_errno);
+		if (UNLIKELY(passing_found(fd)))
+			return (int)result(UNCANCELLED(socket_listen(fd, backlog)), saved_errno);
+		return REAL(listen)(fd, backlog);
 	}
 }
 

@@ -82,10 +82,10 @@ static int decide(bool server, const struct endpoint *e)
 }
 
 /* The pass-through is for good, for every number of the socket. */
-static void alias_forget(int fd, void *arg)
+static void alias_decided(int fd, void *arg)
 {
 	(void)arg;
-	fd_forget(fd);
+	fd_decided(fd);
 }
 
 static int option_int(int fd, int level, int name)
@@ -397,7 +397,7 @@ int socket_connect(int fd, const struct sockaddr *sa, socklen_t len)
 	if (r == GO_KERNEL) {
 		struct endpoint e;
 		if (!address_parse(sa, len, &e))
-			fd_each_tcp_alias(fd, alias_forget, NULL);
+			fd_each_tcp_alias(fd, alias_decided, NULL);
 		return sys.connect(fd, sa, len) ? -errno : 0;
 	}
 	if (r < 0)
@@ -599,7 +599,7 @@ int socket_listen(int fd, int backlog)
 		return listen_again(fd, backlog);
 	r = decide_listen(fd, &local, &v);
 	if (r == GO_KERNEL) {
-		fd_each_tcp_alias(fd, alias_forget, NULL);
+		fd_each_tcp_alias(fd, alias_decided, NULL);
 		return sys.listen(fd, backlog) ? -errno : 0;
 	}
 	if (r < 0)

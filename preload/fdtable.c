@@ -37,6 +37,7 @@
 #define WORD_REF(w)   ((ref)(w))
 #define WORD_SHARED   (1ull << 36)	      /* FD_TCP: was dup'ed, other numbers may name the same socket */
 #define WORD_V6	      (1ull << 37)	      /* FD_TCP: AF_INET6 */
+#define WORD_DECIDED  (1ull << 38)	      /* FD_KERNEL: a TCP socket of ours that is the kernel's for good */
 #define WORD_FORKS(w) ((uint16_t)((w) >> 48)) /* FD_TCP: process.fork_count when it was made */
 #define WORD(kind, r) ((uint64_t)(kind) << 32 | (uint64_t)(r))
 
@@ -387,6 +388,20 @@ void fd_forget(int fd)
 
 	if (e && atomic_load_explicit(&e->word, memory_order_relaxed))
 		atomic_store_explicit(&e->word, 0, memory_order_release);
+}
+
+void fd_decided(int fd)
+{
+	struct fd_entry *e = entry_find(fd);
+
+	if (e)
+		atomic_store_explicit(&e->word, WORD(FD_KERNEL, 0) | WORD_DECIDED, memory_order_release);
+}
+
+bool fd_is_decided(int fd)
+{
+	struct fd_entry *e = entry_find(fd);
+	return e && atomic_load_explicit(&e->word, memory_order_relaxed) & WORD_DECIDED;
 }
 
 void fd_copy(int from, int to)

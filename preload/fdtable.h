@@ -17,6 +17,9 @@ uint64_t fd_options(int fd);
 bool fd_maybe_shared(int fd);
 /* From now on it is: its number goes to another process. */
 void fd_mark_shared(int fd);
+/* FD_KERNEL from now on, by a decision: not a number of which this image knows nothing. */
+void fd_decided(int fd);
+bool fd_is_decided(int fd);
 /* SO_COOKIE: the identity of the open socket; 0: not a socket. */
 uint64_t cookie_of(int fd);
 /* Every FD_TCP number of the same kernel socket, `fd` itself included. */

@@ -272,6 +272,36 @@ static void number_arrived(int fd, bool peek)
 		undecided_arrived(fd, domain);
 }
 
+/*
+ * bind() or listen() on a number of which the table says nothing. It may have been there at exec(): one that
+ * was not a listener of the stack then, so that nobody spoke of it, is undecided here as it was in the old
+ * image, unless another process has made it a listener since.
+ */
+bool passing_found(int fd)
+{
+	bool listens;
+	int domain;
+
+	if (fd < 0 || fd_is_decided(fd) || thread_marks.depth || atomic_load(&process.sealed) ||
+	    atomic_load(&process.forked) || atomic_load(&process.finished) || process_is_vfork_child() ||
+	    netio_internal_thread())
+		return false;
+	domain = option_of(fd, SO_DOMAIN);
+	if ((domain != AF_INET && domain != AF_INET6) || option_of(fd, SO_TYPE) != SOCK_STREAM)
+		return false;
+	process_init();
+	if (the_config.off)
+		return false;
+	lib_enter();
+	listens = option_of(fd, SO_ACCEPTCONN) == 1;
+	if (listens)
+		listening_arrived(fd, domain, true);
+	if (fd_kind(fd) == FD_KERNEL && (listens || unconnected(fd)))
+		undecided_arrived(fd, domain);
+	lib_leave();
+	return fd_kind(fd) != FD_KERNEL;
+}
+
 /* An epoll set: after the sockets that are its members. */
 static bool set_arrived(int fd, bool peek)
 {

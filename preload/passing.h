@@ -25,5 +25,7 @@ void passing_end(void *plan);
 void passing_fetched(int fd);
 /* After recvmsg(): what came becomes ours. */
 void passing_received(const struct msghdr *m, int flags);
+/* Is this FD_KERNEL number a TCP socket of which the table knows nothing, and now does? */
+bool passing_found(int fd);
 
 #endif

@@ -111,6 +111,48 @@ c_socket_activation() {
 	keepers_gone
 }
 
+# One program binds, others listen, as uvicorn's workers do: at exec() the socket is nothing of the stack's yet.
+c_bound_inherits() {
+	cat >worker.py <<-'END'
+		import os, socket, sys
+		l = socket.socket(fileno=int(sys.argv[1]))
+		l.listen(5)
+		os.write(int(sys.argv[2]), b".")
+		os.read(int(sys.argv[3]), 1)
+		c = l.accept()[0]
+		while b := c.recv(65536):
+		    c.sendall(b)
+	END
+	cat >binds.py <<-'END'
+		import os, socket, subprocess, sys
+		l = socket.socket()
+		l.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+		l.bind(("0.0.0.0", 7024))
+		ready, go = os.pipe(), os.pipe()
+		passed = [l.fileno(), ready[1], go[0]]
+		for fd in passed:
+		    os.set_inheritable(fd, True)
+		args = ["python3", "worker.py"] + [str(fd) for fd in passed]
+		children = [subprocess.Popen(args, executable="/usr/bin/python3", pass_fds=passed).pid]
+		os.read(ready[0], 1)
+		children.append(os.posix_spawn("/usr/bin/python3", args, os.environ))
+		children.append(os.fork())
+		if not children[-1]:
+		    os.execv("/usr/bin/python3", args)
+		l.close()
+		for i in range(2):
+		    os.read(ready[0], 1)
+		os.write(go[1], b"...")
+		sys.exit(any([os.waitpid(p, 0)[1] for p in children]))
+	END
+	spy_start ""
+	serve 7024 /usr/bin/python3 binds.py
+	exchanges 7024 3
+	wait "$SERVER" || fail "status $?"
+	spy_stop || fail "kernel sockets"
+	keepers_gone
+}
+
 # A server that accepts, and workers that it never forked, who get the connections in messages.
 c_python_send_fds() {
 	cat >worker.py <<-'END'

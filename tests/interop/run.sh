@@ -60,6 +60,7 @@ cases() {
 		spawn_inherits 30 tap packet
 		nginx_upgrade 60 tap packet
 		socket_activation 30 tap packet
+		bound_inherits 30 tap packet
 		pump_server 90 tap packet lossy-tap
 		pump_roads 60 tap packet
 		pump_secure 60 tap packet
