@@ -327,6 +327,37 @@ c_pump_listener_attended() {
 	keepers_gone
 }
 
+# The keeper has no descriptor for a connection to the program: the caller waits in the stack's queue, and is served
+# when there is one. Nobody tells the keeper of that.
+c_pump_forward_again() {
+	heir_build
+	cat >again.py <<-END
+		import os, socket
+		l = socket.create_server(("0.0.0.0", 7250), backlog=16)
+		os.dup2(l.fileno(), 0)
+		l.close()
+		os.execv("$WORK/heir", ["$WORK/heir", "accept", "2", "$WORK/again"])
+	END
+	"$UTCP" /usr/bin/python3 again.py &
+	SERVER=$!
+	wait_port 7250 || fail "it does not listen"
+	peer_exchange 7250 first || fail "the bytes differ"
+	local keeper # /proc may be another PID namespace's: the number here is the last one
+	keeper=$(awk '/^NSpid/ { print $NF }' "/proc/$(keeper_pid)/status")
+	prlimit --pid "$keeper" --nofile=3: || fail "no limit"
+	peer_exchange 7250 second &
+	CLIENT=$!
+	wait_until 50 "the caller" sh -c "ss -Htn state established dst $STACK dport = :7250 | grep -q ." || fail "no connection"
+	sleep 0.5 # it tries
+	[ ! -s echo.second ] || fail "it was served"
+	prlimit --pid "$keeper" --nofile=1024: || fail "no limit"
+	wait $CLIENT || fail "the second caller is not served"
+	wait_until 50 "the program's end" test -s again || fail "it does not end"
+	touch again.end
+	wait "$SERVER"
+	keepers_gone
+}
+
 # The keeper is killed: heir and peer learn it by a reset, the listener goes on with the next keeper.
 c_pump_keeper_killed() {
 	heir_build

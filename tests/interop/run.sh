@@ -70,6 +70,7 @@ cases() {
 		pump_properties 20 tap
 		pump_listener 60 tap packet
 		pump_listener_attended 40 tap
+		pump_forward_again 60 tap
 		pump_keeper_killed 40 tap
 		python_send_fds 30 tap packet
 		python_multiprocessing 60 tap
