@@ -452,7 +452,7 @@ static bool thrown_away(const struct passage *p, nsec now)
 {
 	int v4, v6;
 
-	if (p->inode == PASSES_SET) /* nobody can tell where an epoll set is */
+	if (p->inode == PASSES_SET) /* nobody can tell where an epoll set is, or an undecided socket */
 		return now >= p->begun + LOOK_BLIND;
 	v4 = inode_in_table("/proc/net/tcp", p->inode);
 	v6 = v4 == 1 ? 0 : inode_in_table("/proc/net/tcp6", p->inode);

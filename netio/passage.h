@@ -12,7 +12,7 @@ struct pass_message {
 	uint64_t cookie, inode; /* the token's; the listener's */
 };
 
-#define PASSES_SET UINT64_MAX /* inode: an epoll set */
+#define PASSES_SET NETIO_NOWHERE_SEEN /* inode: an epoll set */
 
 /* CLAIM, and its answer. 0 or a negative errno. */
 int passage_ask(struct netio *n, uint64_t cookie, ref *object, int fds[MESSAGE_FDS]);

@@ -336,6 +336,19 @@ void watch_modify(struct stack_cx *cx, ref watch, uint32_t mask, uint64_t data)
 		watch_wake(cx, watch);
 }
 
+void watch_quiet(struct stack_cx *cx, ref watch)
+{
+	struct watch *w = watch_at(cx, watch);
+	struct evset *e = set_at(cx, w->set);
+
+	if (w->listed)
+		ready_unlink(cx, e, w);
+	w->told = 0;
+	if (w->mask & EPOLLONESHOT)
+		w->mask &= PRIVATE_BITS;
+	evset_settle(cx, e);
+}
+
 void watch_remove(struct stack_cx *cx, ref watch)
 {
 	struct watch *w = watch_at(cx, watch);

@@ -26,6 +26,7 @@
 #include "preload/number.h"
 #include "preload/process.h"
 #include "preload/socket.h"
+#include "preload/undecided.h"
 
 static pthread_mutex_t kernel_accept_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -188,6 +189,18 @@ static int number_available(int fd)
 	return r;
 }
 
+/* A program without hooks has made it the kernel's listener. */
+static int accept_lost(int fd, ref d, struct sockaddr *sa, socklen_t *len, int flags)
+{
+	int r;
+
+	pthread_cleanup_push(fd_release_held, (void *)(uintptr_t)d);
+	r = NUMBER(sys.accept4(fd, sa, len, flags));
+	r = r < 0 ? -errno : r;
+	pthread_cleanup_pop(0);
+	return r;
+}
+
 int socket_accept(int fd, ref d, struct sockaddr *sa, socklen_t *len, int flags)
 {
 	struct description *p = description_of(d);
@@ -201,6 +214,7 @@ int socket_accept(int fd, ref d, struct sockaddr *sa, socklen_t *len, int flags)
 	if (bad)
 		sa = NULL;
 	lib_enter();
+	undecided_half(fd, d);
 	r = accept_once(d, sa, len, flags);
 	if (r == -EAGAIN && !atomic_load(&p->nonblock)) {
 		r = number_available(fd);
@@ -221,5 +235,5 @@ int socket_accept(int fd, ref d, struct sockaddr *sa, socklen_t *len, int flags)
 		r = bad;
 	}
 	lib_leave();
-	return r;
+	return r == -EINVAL && undecided_lost(fd, d) ? accept_lost(fd, d, sa, len, flags) : r;
 }

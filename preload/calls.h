@@ -120,6 +120,16 @@ static inline bool fd_is_stack(int fd)
 	enum fd_kind k = fd_kind(fd);
 	return UNLIKELY(k == FD_STREAM || k == FD_LISTENER || k == FD_LOST) || fd_hidden(fd);
 }
+/* Undecided, also if others have it, too (undecided.c). */
+static inline bool fd_may_connect(int fd)
+{
+	ref d = fd_kind(fd) == FD_LISTENER ? fd_hold(fd) : REF_NONE;
+	bool yes = d && description_of(d)->undecided;
+
+	if (d)
+		fd_release(d);
+	return yes || fd_kind(fd) == FD_TCP;
+}
 /* What a call on a FD_LOST number answers (one log line a process). */
 int fd_lost_error(void);
 

@@ -321,7 +321,7 @@ ssize_t __send(int fd, const void *buf, size_t n, int flags)
  */
 static bool fastopen_connect(int fd, const struct sockaddr *sa, socklen_t len)
 {
-	if (fd_kind(fd) != FD_TCP)
+	if (!fd_may_connect(fd))
 		return true;
 	return connect(fd, sa, len) == 0;
 }
@@ -329,7 +329,7 @@ static bool fastopen_connect(int fd, const struct sockaddr *sa, socklen_t len)
 OUT_OF_LINE ssize_t sendto_known(int fd, const void *buf, size_t n, int flags, const struct sockaddr *sa,
 				 socklen_t len)
 {
-	if (UNLIKELY(flags & MSG_FASTOPEN) && sa && fd_kind(fd) == FD_TCP) {
+	if (UNLIKELY(flags & MSG_FASTOPEN) && sa && fd_may_connect(fd)) {
 		if (!fastopen_connect(fd, sa, len))
 			return -1;
 		return send(fd, buf, n, flags & ~MSG_FASTOPEN);
@@ -379,7 +379,7 @@ static ssize_t send_passing(int fd, const struct msghdr *m, int flags)
 
 OUT_OF_LINE ssize_t sendmsg_known(int fd, const struct msghdr *m, int flags)
 {
-	if (UNLIKELY(flags & MSG_FASTOPEN) && m && m->msg_name && fd_kind(fd) == FD_TCP) {
+	if (UNLIKELY(flags & MSG_FASTOPEN) && m && m->msg_name && fd_may_connect(fd)) {
 		if (!fastopen_connect(fd, m->msg_name, m->msg_namelen))
 			return -1;
 		flags &= ~MSG_FASTOPEN;

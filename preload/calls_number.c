@@ -23,6 +23,7 @@
 #include "preload/calls.h"
 #include "preload/number.h"
 #include "preload/passing.h"
+#include "preload/undecided.h"
 
 void fd_stale(int fd)
 {
@@ -135,6 +136,7 @@ static void standard_closing(void)
 
 int daemon(int nochdir, int noclose)
 {
+	undecided_share_all(true, false);
 	int r = REAL(daemon)(nochdir, noclose);
 
 	if (!r && !noclose)
@@ -155,6 +157,7 @@ int login_tty(int fd)
 
 int forkpty(int *parent, char *name, const struct termios *termios, const struct winsize *size)
 {
+	undecided_share_all(true, false);
 	int r = REAL(forkpty)(parent, name, termios, size);
 
 	if (!r)

@@ -9,6 +9,14 @@
 
 #include "preload/calls.h"
 #include "preload/process.h"
+#include "preload/undecided.h"
+
+/* The stack cannot be made in the handlers: those of other libraries may hold malloc()'s lock by then. */
+pid_t fork(void)
+{
+	undecided_share_all(true, false);
+	return REAL(fork)();
+}
 
 pid_t _Fork(void)
 {

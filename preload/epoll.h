@@ -31,6 +31,7 @@ struct tcp_member {
 	struct tcp_member *next;
 	struct set *set;
 	int fd;
+	bool fired;  /* edge-triggered: it is not on the kernel's ready list */
 	bool moving; /* between epoll_before_replace() and epoll_after_replace() */
 	struct epoll_event event;
 };
@@ -137,6 +138,8 @@ ref key_description(uint64_t key);
 /* E2 got (or lost) E. */
 void nest_record(struct set *outer, int op, int fd);
 int member_add(struct set *s, int fd, ref d, const struct epoll_event *e);
+/* It has told what holds now. */
+void member_quiet(struct set *s, int fd, ref d);
 struct member *listener_member(const struct set *s, ref d);
 void listener_remove(struct set *s, int fd, ref d);
 /* fd is no member any more; what it was one with. False: it was none. */

@@ -5,6 +5,7 @@
  * Place in the flow: calls_epoll.c -> here -> netio/ready.c (watches).
  */
 #include "preload/epoll.h"
+#include "preload/undecided.h"
 
 #define EXCLUSIVE_KEY 0x80000000u
 #define EXCLUSIVE_ALLOWED                                                                                    \
@@ -51,6 +52,8 @@ int listener_add(struct set *s, int fd, ref d)
 	struct member *m;
 	int r;
 
+	if (desc->kind == FD_LISTENER)
+		undecided_half_early(fd, d);
 	if (desc->kind != FD_LISTENER || local_of(d)->kernel_fd < 0)
 		return 0;
 	m = cell_get();
@@ -120,6 +123,17 @@ int member_add(struct set *s, int fd, ref d, const struct epoll_event *e)
 		r = -ENOMEM;
 	netio_leave(the_stack);
 	return r < 0 ? r : listener_add(s, fd, d);
+}
+
+void member_quiet(struct set *s, int fd, ref d)
+{
+	struct stack_cx *cx = netio_enter(the_stack);
+	bool exclusive;
+	ref w = find(cx, s, fd, d, &exclusive);
+
+	if (w)
+		watch_quiet(cx, w);
+	netio_leave(the_stack);
 }
 
 static int stack_modify(struct set *s, int fd, ref d, const struct epoll_event *e)
@@ -294,6 +308,8 @@ int epoll_shadow_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 	int r;
 	ref d;
 
+	if (kind == FD_KERNEL && the_stack)
+		undecided_gone(fd);
 	if (kind == FD_KERNEL && the_stack && (netio_owns_fd(fd) || netio_owns_fd(epfd)))
 		return -EBADF;
 	if (kind != FD_STREAM && kind != FD_LISTENER)

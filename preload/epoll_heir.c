@@ -267,6 +267,17 @@ static void listeners_find(struct set *s)
 			return;
 }
 
+void epoll_half_found(ref d)
+{
+	if (!atomic_load(&epoll_joined) || local_of(d)->kernel_fd < 0)
+		return;
+	sets_lock();
+	for (struct set *s = epoll_sets; s; s = s->next)
+		if (s->ws)
+			listeners_find(s);
+	sets_unlock();
+}
+
 static struct set *set_adopt(int fd, uint64_t tag)
 {
 	struct set *s = set_new(fd, 1);

@@ -23,6 +23,19 @@ static bool oneshot_fired(const struct tcp_member *m)
 	return epoll_each_item(m->set->fd, item_fired, &fd);
 }
 
+/* Where another member is ready, too, it may fire once more. */
+void epoll_note_fired(int fd)
+{
+	sets_lock();
+	for (struct tcp_member *m = *tcp_bucket(fd); m; m = m->next) {
+		struct pollfd p = {.fd = m->set->fd, .events = POLLIN};
+
+		if (m->fd == fd && (m->event.events & (EPOLLET | EPOLLONESHOT)) == EPOLLET)
+			m->fired = sys.poll(&p, 1, 0) == 0;
+	}
+	sets_unlock();
+}
+
 int epoll_before_replace(int fd)
 {
 	struct tcp_member **l, *m;
@@ -34,7 +47,7 @@ int epoll_before_replace(int fd)
 			continue;
 		}
 		if ((m->event.events & EPOLLONESHOT) && oneshot_fired(m))
-			m->event.events &= MODIFIERS;
+			m->fired = true;
 		if (epoll_kernel_ctl(m->set->fd, EPOLL_CTL_DEL, fd, 0, 0) < 0) {
 			*l = m->next; /* the number meant another file then */
 			cell_put(m);
@@ -69,6 +82,8 @@ int epoll_after_replace(int fd, ref d)
 			continue;
 		}
 		r = member_add(m->set, fd, d, &m->event);
+		if (!r && m->fired)
+			member_quiet(m->set, fd, d);
 		*l = m->next;
 		cell_put(m);
 		if (r < 0)

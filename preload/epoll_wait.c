@@ -7,8 +7,10 @@
 #include <pthread.h>
 
 #include "preload/epoll.h"
+#include "preload/undecided.h"
 
-#define TAKE_INLINE 32
+#define TAKE_INLINE  32
+#define LEFT_AT_ONCE 4
 
 /* The kernel's struct epoll_event array must fit an int of bytes (fs/eventpoll.c: EP_MAX_EVENTS). */
 #define EVENTS_MAX (INT32_MAX / (int)sizeof(struct epoll_event))
@@ -27,6 +29,7 @@ struct call {
 	nsec deadline;
 	const sigset_t *mask;
 	uint32_t before; /* thread_marks.ran */
+	bool left;	 /* a member has become the kernel's */
 };
 
 /* Not: the half was shut down, which the kernel reports as HUP. */
@@ -162,14 +165,31 @@ static struct watch_event *take_room(struct watch_event *few, uint32_t *n)
 	return few;
 }
 
+/* Under the stack's lock: of what was taken, what has left the stack (undecided.c); the rest moves up. */
+static int take_left(struct stack_cx *cx, struct watch_event *taken, int n, int *left, int *lefts)
+{
+	int kept = 0;
+
+	*lefts = 0;
+	for (int i = 0; i < n; i++) {
+		uint64_t key = watch_key(cx, taken[i].watch);
+
+		if (__builtin_expect(description_at(cx, key_description(key))->kind != FD_KERNEL, 1))
+			taken[kept++] = taken[i];
+		else if (*lefts < LEFT_AT_ONCE)
+			left[(*lefts)++] = key_number(key);
+	}
+	return kept;
+}
+
 /* One burst, then what the stack has, from c->ev[at] on; if there is nothing, publish (when allowed). */
 static int stack_events(struct call *c, int at, bool may_publish)
 {
 	struct waitset *ws = c->set->ws;
 	struct watch_event few[TAKE_INLINE], *taken;
 	struct stack_cx *cx = netio_enter(the_stack);
+	int n, left[LEFT_AT_ONCE], lefts;
 	uint32_t room;
-	int n;
 
 	waitset_attend(ws, cx, at < c->max); /* else the others must hear of it */
 	netio_drive(the_stack, cx);
@@ -178,13 +198,17 @@ static int stack_events(struct call *c, int at, bool may_publish)
 	taken = take_room(few, &room);
 	n = room ? evset_harvest(cx, waitset_evset(ws), taken, (int)room) : 0;
 	waitset_attend(ws, cx, false);
-	if (!n && !at && may_publish)
+	n = take_left(cx, taken, n, left, &lefts);
+	if (!n && !at && !lefts && may_publish)
 		waitset_publish(ws, cx);
 	netio_leave(the_stack);
 	for (int i = 0; i < n; i++) {
 		c->ev[at + i].events = taken[i].events;
 		c->ev[at + i].data.u64 = taken[i].data;
 	}
+	for (int i = 0; i < lefts; i++)
+		undecided_gone(left[i]);
+	c->left = lefts != 0;
 	return n;
 }
 
@@ -227,6 +251,10 @@ static int call_run(struct call *c)
 				return n;
 		}
 		n += stack_events(c, n, !finished && !direct);
+		if (c->left && !n) {
+			ask = kernel_first = true;
+			continue;
+		}
 		if ((n && n < c->max && ask && !kernel_first) || (!n && direct && s->kernel_members)) {
 			more = kernel_events(c, n);
 			n = more > 0 ? n + more : n ? n : more;

@@ -21,14 +21,13 @@
 
 #include "preload/address.h"
 #include "preload/async.h"
+#include "preload/establish.h"
 #include "preload/exec.h"
 #include "preload/fdtable.h"
 #include "preload/number.h"
 #include "preload/process.h"
 #include "preload/socket.h"
-
-#define GO_STACK  1
-#define GO_KERNEL 0
+#include "preload/undecided.h"
 
 /* ------------------------------------------------------------ decision */
 
@@ -88,6 +87,11 @@ static void alias_decided(int fd, void *arg)
 	fd_decided(fd);
 }
 
+static int negative_of(int r)
+{
+	return r < 0 ? -errno : r;
+}
+
 static int option_int(int fd, int level, int name)
 {
 	int v = 0;
@@ -96,7 +100,7 @@ static int option_int(int fd, int level, int name)
 	return sys.getsockopt(fd, level, name, &v, &len) ? 0 : v;
 }
 
-static int kernel_name(int fd, struct endpoint *out)
+int kernel_name(int fd, struct endpoint *out)
 {
 	struct sockaddr_storage sa;
 	socklen_t len = sizeof sa;
@@ -132,7 +136,7 @@ int socket_bind(int fd, const struct sockaddr *sa, socklen_t len)
 /* ------------------------------------------------------------ a socket changes sides */
 
 /* A core socket and its description (one reference, the caller's), with the application's options. */
-static int stream_make(int fd, enum fd_kind kind, const struct option_values *v, ref *out)
+int stream_make(int fd, enum fd_kind kind, const struct option_values *v, ref *out)
 {
 	int flags = sys.fcntl(fd, F_GETFL);
 	bool v6 = fd_tcp_is_v6(fd);
@@ -188,13 +192,7 @@ static void alias_replace(int fd, struct replacement *x)
 		x->error = r;
 }
 
-/* The numbers are collected first: replacing changes the entries that the walk reads. */
-struct number_list {
-	int count;
-	int fd[64];
-};
-
-static void number_collect(int fd, void *arg)
+void number_collect(int fd, void *arg)
 {
 	struct number_list *l = arg;
 	if (l->count < (int)ARRAY_LEN(l->fd))
@@ -240,7 +238,7 @@ static int connect_once(struct stack_cx *cx, ref s, const struct endpoint *local
 	return err ? -err : -ECONNABORTED;
 }
 
-static int stream_connect(ref d, const struct endpoint *local, const struct endpoint *remote)
+int stream_connect(ref d, const struct endpoint *local, const struct endpoint *remote)
 {
 	struct description *p = description_of(d);
 	nsec timeout = atomic_load(&p->sndtimeo), deadline = 0;
@@ -321,8 +319,7 @@ static int connect_again(int fd, const struct sockaddr *sa, socklen_t len)
 	return r;
 }
 
-/* Does the stack answer for it? */
-static bool address_is_local(const struct ipaddr *a)
+bool address_is_local(const struct ipaddr *a)
 {
 	struct ipaddr own;
 
@@ -333,7 +330,8 @@ static bool address_is_local(const struct ipaddr *a)
 static int connect_local(int fd, struct endpoint *local, const struct endpoint *remote)
 {
 	memset(local, 0, sizeof *local);
-	if (!(fd_options(fd) & 1ull << OPTION_BIT_BOUND))
+	/* who has it, too, may have bound it */
+	if (fd_kind(fd) == FD_TCP && !(fd_options(fd) & 1ull << OPTION_BIT_BOUND))
 		return GO_STACK;
 	if (kernel_name(fd, local) < 0)
 		return GO_KERNEL;
@@ -359,8 +357,8 @@ static int convertible(int fd, struct option_values *v)
 	return -EOPNOTSUPP;
 }
 
-static int decide_connect(int fd, const struct sockaddr *sa, socklen_t len, struct endpoint *local,
-			  struct endpoint *remote, struct option_values *v)
+int decide_connect(int fd, const struct sockaddr *sa, socklen_t len, struct endpoint *local,
+		   struct endpoint *remote, struct option_values *v)
 {
 	bool v6 = fd_tcp_is_v6(fd);
 	int r;
@@ -377,15 +375,15 @@ static int decide_connect(int fd, const struct sockaddr *sa, socklen_t len, stru
 	r = connect_local(fd, local, remote);
 	if (r != GO_STACK)
 		return r;
-	if (fd_maybe_shared(fd))
-		return fall("another process may hold the socket too", -ENETDOWN);
-	return convertible(fd, v);
+	r = convertible(fd, v);
+	return r == GO_STACK && fd_maybe_shared(fd) ? GO_SHARED : r;
 }
 
 int socket_connect(int fd, const struct sockaddr *sa, socklen_t len)
 {
 	struct option_values v;
 	struct endpoint local, remote;
+	bool made = false, shared = false;
 	ref d;
 	int r;
 
@@ -393,21 +391,32 @@ int socket_connect(int fd, const struct sockaddr *sa, socklen_t len)
 		return connect_again(fd, sa, len);
 	if (fd_kind(fd) == FD_LISTENER)
 		return listener_connect(fd, sa, len);
+	lib_enter();
+	undecided_lock();
+	if (fd_kind(fd) != FD_TCP) { /* another thread has just decided, or shared it */
+		undecided_unlock();
+		lib_leave();
+		return fd_kind(fd) == FD_KERNEL ? negative_of(sys.connect(fd, sa, len))
+						: socket_connect(fd, sa, len);
+	}
 	r = decide_connect(fd, sa, len, &local, &remote, &v);
 	if (r == GO_KERNEL) {
 		struct endpoint e;
 		if (!address_parse(sa, len, &e))
 			fd_each_tcp_alias(fd, alias_decided, NULL);
-		return sys.connect(fd, sa, len) ? -errno : 0;
-	}
-	if (r < 0)
-		return r;
-	lib_enter();
-	r = stream_make(fd, FD_STREAM, &v, &d);
-	if (!r) {
-		r = stream_replace(fd, d);
+	} else if (r == GO_SHARED) {
+		shared = undecided_share_now(fd, &v);
+		r = -ENOBUFS;
+	} else if (r == GO_STACK) {
+		r = stream_make(fd, FD_STREAM, &v, &d);
+		made = !r;
+		if (!r)
+			r = stream_replace(fd, d);
 		if (!r)
 			r = async_update(d);
+	}
+	undecided_unlock();
+	if (made) {
 		if (!r)
 			r = stream_connect(d, &local, &remote);
 		lib_leave();
@@ -415,13 +424,14 @@ int socket_connect(int fd, const struct sockaddr *sa, socklen_t len)
 		return r;
 	}
 	lib_leave();
-	return r;
+	if (shared)
+		return socket_connect(fd, sa, len);
+	return r == GO_KERNEL ? negative_of(sys.connect(fd, sa, len)) : r;
 }
 
 /* ------------------------------------------------------------ listen */
 
-/* Also where the machine's default says so (net.ipv6.bindv6only). */
-static bool listens_v6only(int fd)
+bool listens_v6only(int fd)
 {
 	return fd_tcp_is_v6(fd) && option_int(fd, IPPROTO_IPV6, IPV6_V6ONLY);
 }
@@ -445,38 +455,21 @@ static int listener_start(ref d, const struct endpoint *local, int backlog, bool
 	struct stack_cx *cx = netio_enter(the_stack);
 	int r = -EBADF;
 
-	if (p->sock) {
+	if (p->kind != FD_LISTENER) {
+		r = -EINVAL; /* another process was faster, with a connect() */
+	} else if (p->sock) {
 		p->v6only = v6only;
 		sock_set_option(cx, p->sock, SOCK_OPT_V6ONLY, v6only);
 		r = sock_listen(cx, p->sock, local, backlog);
+		if (!r)
+			p->undecided = 0;
 	}
 
 	netio_leave(the_stack);
 	return r;
 }
 
-/* The second listen() changes the backlog of both halves. */
-static int listen_again(int fd, int backlog)
-{
-	struct endpoint local;
-	ref d = fd_hold(fd);
-	int r;
-
-	if (!d)
-		return -EBADF;
-	r = sys.listen(fd, backlog) ? -errno : kernel_name(fd, &local);
-	if (!r) {
-		lib_enter();
-		r = listener_start(d, &local, backlog_of(fd, backlog), listens_v6only(fd));
-		epoll_listens_again(d);
-		lib_leave();
-	}
-	fd_release(d);
-	return r;
-}
-
-/* Where listen() would listen: an unbound socket takes the wildcard. */
-static int decide_listen(int fd, struct endpoint *local, struct option_values *v)
+int decide_listen(int fd, struct endpoint *local, struct option_values *v)
 {
 	struct endpoint asked;
 	int r;
@@ -500,13 +493,49 @@ static int decide_listen(int fd, struct endpoint *local, struct option_values *v
 	return convertible(fd, v);
 }
 
-/* One number of a description that listens now: from the kernel's epoll sets into our lists. */
-static int alias_listen(int fd, ref d)
+/* The second listen() changes the backlog of both halves; for others the first may have been another's. */
+static int listen_again(int fd, int backlog)
+{
+	struct endpoint local;
+	ref d = fd_hold(fd);
+	int r;
+
+	if (!d)
+		return fd_kind(fd) == FD_KERNEL ? negative_of(sys.listen(fd, backlog)) : -EBADF;
+	if (description_of(d)->undecided) {
+		struct option_values v;
+
+		r = decide_listen(fd, &local, &v);
+		if (r == GO_KERNEL) {
+			undecided_leave(d);
+			r = negative_of(sys.listen(fd, backlog));
+			undecided_tell((void *)(uintptr_t)d);
+			fd_release(d);
+			return r;
+		}
+		if (r != GO_STACK) {
+			fd_release(d);
+			return r;
+		}
+	}
+	r = sys.listen(fd, backlog) ? -errno : kernel_name(fd, &local);
+	if (!r) {
+		lib_enter();
+		r = listener_start(d, &local, backlog_of(fd, backlog), listens_v6only(fd));
+		undecided_half(fd, d);
+		epoll_listens_again(d);
+		lib_leave();
+	}
+	fd_release(d);
+	return r;
+}
+
+int alias_listen(int fd, ref d)
 {
 	int r = epoll_before_replace(fd);
 
 	if (!r)
-		r = fd_install(fd, FD_LISTENER, d);
+		r = fd_decide(fd, FD_LISTENER, d);
 	if (!r)
 		r = epoll_after_replace(fd, d);
 	return r;
@@ -514,7 +543,8 @@ static int alias_listen(int fd, ref d)
 
 bool establish_both_halves(int fd, struct endpoint *local)
 {
-	return !kernel_name(fd, local) && (ipaddr_is_any(&local->addr) || fd_tcp_is_v6(fd));
+	return !kernel_name(fd, local) &&
+	       (ipaddr_is_any(&local->addr) || ipaddr_is_loopback(&local->addr) || fd_tcp_is_v6(fd));
 }
 
 /* Both halves of a new listener; local->port may still be 0. */
@@ -553,11 +583,7 @@ static int listener_make(int fd, int backlog, struct endpoint *local, const stru
 	return r;
 }
 
-/*
- * The same kernel socket may have been made a listener by another process that it
- * was passed to: then it is that listener here, too. 0; 1: it is none; negative.
- */
-static int listener_take(int fd)
+int listener_take(int fd)
 {
 	struct number_list l = {0};
 	struct stack_cx *cx;
@@ -582,33 +608,38 @@ static int listener_take(int fd)
 	return r;
 }
 
-int socket_listen(int fd, int backlog)
+/* The first listen(). 1: another process's was it. *kernel: it is the kernel's for good. */
+static int listen_first(int fd, int backlog, bool *kernel)
 {
 	struct option_values v;
 	struct endpoint local;
-	int r;
+	int r = listener_take(fd);
 
-	if (fd_kind(fd) == FD_TCP) {
-		lib_enter();
-		r = listener_take(fd);
-		lib_leave();
-		if (r < 0)
-			return r;
-	}
-	if (fd_kind(fd) == FD_LISTENER)
-		return listen_again(fd, backlog);
+	if (r <= 0)
+		return r ? r : 1;
 	r = decide_listen(fd, &local, &v);
-	if (r == GO_KERNEL) {
+	*kernel = r == GO_KERNEL;
+	if (*kernel)
 		fd_each_tcp_alias(fd, alias_decided, NULL);
-		return sys.listen(fd, backlog) ? -errno : 0;
-	}
-	if (r < 0)
+	if (r != GO_STACK)
 		return r;
-	lib_enter();
 	r = listener_make(fd, backlog, &local, &v);
 	/* another process was faster */
-	if (r == -EADDRINUSE && fd_kind(fd) == FD_TCP && !listener_take(fd))
-		r = listen_again(fd, backlog);
+	return r == -EADDRINUSE && fd_kind(fd) == FD_TCP && !listener_take(fd) ? 1 : r;
+}
+
+int socket_listen(int fd, int backlog)
+{
+	bool kernel = false;
+	int r = 1;
+
+	lib_enter();
+	undecided_lock();
+	if (fd_kind(fd) == FD_TCP)
+		r = listen_first(fd, backlog, &kernel);
+	undecided_unlock();
 	lib_leave();
-	return r;
+	if (kernel)
+		return negative_of(sys.listen(fd, backlog));
+	return r > 0 ? listen_again(fd, backlog) : r;
 }

@@ -39,6 +39,7 @@
 #include "preload/fdtable.h"
 #include "preload/process.h"
 #include "preload/socket.h"
+#include "preload/undecided.h"
 #include "preload/wait.h"
 
 #define VARIABLE      "UTCP_INHERIT"
@@ -223,6 +224,7 @@ char *const *exec_begin(struct exec_plan *x, const struct exec_target *target, c
 
 	memset(x, 0, offsetof(struct exec_plan, pumps));
 	pump_plan_init(&x->pumps);
+	undecided_share_all(true, true);
 	if (!the_stack || atomic_load(&process.finished) || thread_marks.depth)
 		return env;
 	if (process_is_vfork_child())

@@ -31,7 +31,6 @@
 #include <time.h>
 
 #include "preload/fdtable.h"
-#include "preload/wait.h"
 
 #define WORD_KIND(w)  ((enum fd_kind)(((w) >> 32) & 15))
 #define WORD_REF(w)   ((ref)(w))
@@ -171,6 +170,7 @@ ref description_new(struct stack_cx *cx, enum fd_kind kind, ref sock)
 	l->child_hold = REF_NONE;
 	l->kernel_fd = -1;
 	l->forks = atomic_load(&process.fork_count);
+	atomic_store(&l->half_known, false);
 	atomic_store(&l->numbers, 0);
 	atomic_store(&l->refs, 1);
 	return d;
@@ -184,85 +184,6 @@ void description_discard(struct stack_cx *cx, ref d)
 	netio_unhold(the_stack, cx, l->hold);
 	l->hold = l->child_hold = REF_NONE;
 	pool_free(cx, POOL_DESCRIPTION, d);
-}
-
-/* How long this close() must linger: SO_LINGER with a time, nothing unread, data on the way. 0: not at all.
- */
-static nsec linger_time(struct stack_cx *cx, ref s)
-{
-	int linger = -1, unread = 0;
-
-	if (sock_get_option(cx, s, SOCK_OPT_LINGER, &linger) < 0 || linger <= 0)
-		return 0;
-	sock_get_option(cx, s, SOCK_OPT_INQ, &unread);
-	return unread > 0 ? 0 : (nsec)linger * NS_PER_S;
-}
-
-/*
- * SO_LINGER (socket(7)): close() returns when the queued data and the FIN were
- * acknowledged or the time is over; a signal ends it too. No poll event tells of
- * the last acknowledgement, and ERR and HUP may be up long before it: the thread
- * sleeps for frames and timers alone and looks again at short, growing intervals,
- * because another thread may have taken the frame.
- */
-static bool linger_sleep(struct waitset *ws, nsec until)
-{
-	uint32_t before = thread_marks.ran;
-	struct wait_result res;
-	int slept = wait_sleep(ws, NULL, 0, until, NULL, &res);
-
-	struct stack_cx *cx = netio_enter(the_stack);
-	waitset_withdraw(ws, cx);
-	netio_leave(the_stack);
-	return !wait_interrupted(before) && slept != -EINTR; /* SIGCONT has no handler */
-}
-
-/*
- * Begin to linger: everything is queued, with the FIN. The time at which it ends; 0: not asked for.
- * What the device holds counts as received: unread, it makes of the close a reset, as in the kernel.
- */
-static nsec linger_begin(struct description *p)
-{
-	struct stack_cx *cx = netio_enter(the_stack);
-	nsec time = 0, deadline;
-
-	/* no socket: another thread ends the process, and closed it */
-	if (p->sock && p->holders == 1) {
-		netio_drive(the_stack, cx);
-		time = linger_time(cx, p->sock);
-	}
-	deadline = time ? cx->now + time : 0;
-	if (deadline)
-		sock_shutdown(cx, p->sock, 1);
-	netio_leave(the_stack);
-	return deadline;
-}
-
-static void linger_wait(struct description *p)
-{
-	nsec deadline, step = NS_PER_MS, until;
-	struct waitset *ws;
-	bool more = true;
-	int cancel;
-
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-	lib_enter();
-	deadline = linger_begin(p);
-	if (deadline && !thread_waitset(&ws)) {
-		while (more) {
-			struct stack_cx *cx = netio_enter(the_stack);
-			netio_drive(the_stack, cx);
-			more = p->sock && cx->now < deadline && sock_draining(cx, p->sock);
-			if (more)
-				waitset_publish(ws, cx);
-			until = MIN_OF(deadline, cx->now + step);
-			netio_leave(the_stack);
-			more = more && linger_sleep(ws, until);
-			step = MIN_OF(step * 2, 50 * NS_PER_MS);
-		}
-	}
-	lib_leave();
-	pthread_setcancelstate(cancel, NULL);
 }
 
 static void description_free(ref d)
@@ -347,15 +268,33 @@ ref fd_hold(int fd)
 			return REF_NONE;
 		if (!description_hold(d))
 			continue; /* closed between the two reads: the entry has changed or will at once */
-		if (atomic_load_explicit(&e->word, memory_order_acquire) == w)
+		if (atomic_load_explicit(&e->word, memory_order_acquire) != w) {
+			fd_release(d);
+			continue;
+		}
+		if (description_of(d)->kind != FD_KERNEL)
 			return d;
-		fd_release(d);
+		fd_release(d); /* the close() of its number drops it */
+		return REF_NONE;
 	}
+}
+
+enum fd_kind fd_kind_now(uint64_t word)
+{
+	return (enum fd_kind)description_of(WORD_REF(word))->kind;
+}
+
+ref fd_left(int fd)
+{
+	struct fd_entry *e = entry_find(fd);
+	uint64_t w = e ? atomic_load(&e->word) : 0;
+
+	return WORD_KIND(w) == FD_LISTENER && fd_kind_now(w) == FD_KERNEL ? WORD_REF(w) : REF_NONE;
 }
 
 /* ------------------------------------------------------------ changes */
 
-int fd_install(int fd, enum fd_kind kind, ref d)
+int fd_decide(int fd, enum fd_kind kind, ref d)
 {
 	struct fd_entry *e = entry_make(fd);
 
@@ -365,9 +304,17 @@ int fd_install(int fd, enum fd_kind kind, ref d)
 		atomic_fetch_add(&local_of(d)->refs, 1);
 		atomic_fetch_add(&local_of(d)->numbers, 1);
 	}
-	atomic_store_explicit(&e->options, 0, memory_order_relaxed);
 	atomic_store_explicit(&e->word, WORD(kind, d), memory_order_release);
 	return 0;
+}
+
+int fd_install(int fd, enum fd_kind kind, ref d)
+{
+	struct fd_entry *e = entry_make(fd);
+
+	if (e)
+		atomic_store_explicit(&e->options, 0, memory_order_relaxed);
+	return fd_decide(fd, kind, d);
 }
 
 void fd_install_tcp(int fd, bool v6)
@@ -401,7 +348,8 @@ void fd_decided(int fd)
 bool fd_is_decided(int fd)
 {
 	struct fd_entry *e = entry_find(fd);
-	return e && atomic_load_explicit(&e->word, memory_order_relaxed) & WORD_DECIDED;
+
+	return e && (atomic_load_explicit(&e->word, memory_order_relaxed) & WORD_DECIDED || fd_left(fd));
 }
 
 void fd_copy(int from, int to)
@@ -522,13 +470,17 @@ void fd_each_of(ref d, void (*f)(int fd, void *arg), void *arg)
 bool fd_tcp_is_v6(int fd)
 {
 	struct fd_entry *e = entry_find(fd);
-	return e && atomic_load(&e->word) & WORD_V6;
+	uint64_t w = e ? atomic_load(&e->word) : 0;
+
+	return WORD_KIND(w) == FD_LISTENER ? description_of(WORD_REF(w))->v6 : (w & WORD_V6) != 0;
 }
 
 bool fd_maybe_shared(int fd)
 {
 	struct fd_entry *e = entry_find(fd);
-	return e && WORD_FORKS(atomic_load(&e->word)) != (uint16_t)atomic_load(&process.fork_count);
+	uint64_t w = e ? atomic_load(&e->word) : 0;
+
+	return WORD_KIND(w) == FD_TCP && WORD_FORKS(w) != (uint16_t)atomic_load(&process.fork_count);
 }
 
 void fd_mark_shared(int fd)
@@ -638,6 +590,7 @@ bool description_adopt(ref d, ref hold)
 	if (!l->hold) {
 		l->hold = hold;
 		l->kernel_fd = -1;
+		atomic_store(&l->half_known, false);
 		l->forks =
 		    atomic_load(&process.fork_count) - 1; /* the placeholder may be another process's too */
 	}
@@ -657,6 +610,7 @@ bool description_take(struct stack_cx *cx, ref d)
 		l->hold = hold;
 		l->child_hold = REF_NONE;
 		l->kernel_fd = -1;
+		atomic_store(&l->half_known, false);
 	}
 	description_shared(d);
 	atomic_fetch_add(&l->refs, 1);

@@ -9,7 +9,11 @@
 
 /* A fresh kernel TCP socket: undecided. v6: AF_INET6. */
 void fd_install_tcp(int fd, bool v6);
-bool fd_tcp_is_v6(int fd);
+bool fd_tcp_is_v6(int fd); /* also of a listener */
+/* As fd_install(), for an undecided number: its options stay noted. */
+int fd_decide(int fd, enum fd_kind kind, ref d);
+/* The description behind a number that the kernel has, because another process decided so; REF_NONE. */
+ref fd_left(int fd);
 /* Options that the application set successfully: one bit per row of the option table (options_table.c). */
 void fd_mark_option(int fd, uint32_t bit);
 uint64_t fd_options(int fd);
@@ -39,6 +43,9 @@ ref description_new(struct stack_cx *cx, enum fd_kind kind, ref sock);
 
 /* No number above it was ever installed; -1: none at all. */
 int fd_highest(void);
+
+/* A connection that this process closes: wait as SO_LINGER says (linger.c). Without the lock. */
+void linger_wait(struct description *p);
 
 /* Take back description_new(); the core socket stays. Under the lock. */
 void description_discard(struct stack_cx *cx, ref d);

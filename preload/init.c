@@ -70,6 +70,8 @@ static uint64_t layout(void)
 	    FIELD(rcvlowat),
 	    FIELD(sent_undriven),
 	    FIELD(kernel_turn),
+	    FIELD(undecided),
+	    FIELD(early),
 	    FIELD(local_port),
 	    FIELD(hints_set),
 	    FIELD(hints),
@@ -261,6 +263,17 @@ void stack_attach_early(void)
 	if (!config_broken && !the_config.off)
 		attach_once(true);
 	errno = saved_errno;
+}
+
+bool stack_attach_quietly(void)
+{
+	static atomic_bool failed;
+
+	if (!the_stack && !atomic_load(&failed)) {
+		stack_attach_early();
+		atomic_store(&failed, !the_stack);
+	}
+	return the_stack != NULL;
 }
 
 /* ------------------------------------------------------------ ./libutcp.so */

@@ -28,6 +28,7 @@
 #include "preload/fdtable.h"
 #include "preload/passing.h"
 #include "preload/process.h"
+#include "preload/undecided.h"
 #include "preload/wait.h"
 
 static bool is_rights(const struct cmsghdr *c)
@@ -76,8 +77,11 @@ static int listener_pass(int fd, ref d)
 {
 	struct stat st;
 
-	return fstat(fd, &st) ? -errno
-			      : netio_pass_listener(the_stack, d, description_of(d)->cookie, st.st_ino);
+	if (fstat(fd, &st))
+		return -errno;
+	/* the kernel's tables have no socket that does not listen */
+	return netio_pass_listener(the_stack, d, description_of(d)->cookie,
+				   description_of(d)->undecided ? NETIO_NOWHERE_SEEN : st.st_ino);
 }
 
 /* One number of the message. */
@@ -88,6 +92,8 @@ static int number_pass(struct passing_plan *p, int *fd)
 
 	if (netio_owns_fd(*fd))
 		return -EBADF;
+	if (fd_kind(*fd) == FD_TCP)
+		undecided_share(*fd, true);
 	if (fd_kind(*fd) == FD_TCP)
 		fd_mark_shared(*fd);
 	if (fd_kind(*fd) == FD_EPOLL)
@@ -224,10 +230,10 @@ static bool unconnected(int fd)
 	return !RAW6(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &i, &len, 0) && i.tcpi_state == TCP_CLOSE;
 }
 
-/* A listening socket: a placeholder that came itself, or a listener. */
+/* A listening socket: a placeholder that came itself, or a listener. Or one that may become a listener. */
 static void listening_arrived(int fd, int domain, bool peek)
 {
-	bool unix_domain = domain == AF_UNIX;
+	bool unix_domain = domain == AF_UNIX, undecided = !unix_domain && unconnected(fd);
 	struct sockaddr_storage sa;
 	socklen_t len = sizeof sa;
 	struct endpoint e;
@@ -241,8 +247,11 @@ static void listening_arrived(int fd, int domain, bool peek)
 		    address_parse((struct sockaddr *)&sa, len, &e))
 			return;
 		if (process_config_broken() || the_config.off || !policy_use_stack(&the_config, true, &e) ||
-		    !netio_stack_runs(&the_config.net) || stack_attach())
+		    !netio_stack_runs(&the_config.net) || stack_attach()) {
+			if (undecided)
+				undecided_arrived(fd, domain);
 			return;
+		}
 	}
 	cookie = cookie_of(fd);
 	if (!number_take(fd, REF_NONE, cookie)) {
@@ -269,7 +278,7 @@ static void number_arrived(int fd, bool peek)
 		 option_of(fd, SO_ACCEPTCONN) == 1 && option_of(fd, SO_TYPE) == SOCK_STREAM)
 		listening_arrived(fd, domain, peek);
 	else if ((domain == AF_INET || domain == AF_INET6) && unconnected(fd))
-		undecided_arrived(fd, domain);
+		listening_arrived(fd, domain, peek);
 }
 
 /*

@@ -22,6 +22,7 @@
 #include <sys/resource.h>
 #include <sys/select.h>
 
+#include "preload/undecided.h"
 #include "preload/wait.h"
 
 #define PLAN_INLINE 32
@@ -146,8 +147,13 @@ static void plan_entry(struct plan *p, uint32_t i)
 	ref d = k == FD_STREAM || k == FD_LISTENER ? fd_hold(f->fd) : REF_NONE;
 
 	f->revents = 0;
+	if (d && undecided_lost(f->fd, d)) {
+		fd_release(d);
+		d = REF_NONE;
+	}
 	if (d) {
 		struct description *desc = description_of(d);
+		undecided_half(f->fd, d);
 		int half = local_of(d)->kernel_fd;
 		p->stack[p->n_stack++] = (struct stack_entry){.description = d, .index = i};
 		if (desc->kind == FD_LISTENER && half >= 0 && (f->events & (POLLIN | POLLRDNORM)))

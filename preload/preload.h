@@ -67,6 +67,8 @@ int stack_attach(void);
 /* The same ahead of need, by a process that is about to lose the right to: if it fails, nothing is said yet.
  */
 void stack_attach_early(void);
+/* For what may never need it: says nothing if it fails, and tries it once. */
+bool stack_attach_quietly(void);
 
 /*
  * Inside-the-library marker for signal deferral (signal.c). Nestable. Every
@@ -145,7 +147,7 @@ struct description {
 	ref sock;			 /* core socket */
 	uint64_t cookie;		 /* SO_COOKIE of the placeholder or listener */
 	uint32_t pumps;			 /* processes have it that no hook reaches (netio_turn) */
-	uint8_t kind;			 /* FD_STREAM or FD_LISTENER */
+	_Atomic uint8_t kind;		 /* FD_STREAM or FD_LISTENER; FD_KERNEL: it has left (undecided.c) */
 	_Atomic uint8_t nonblock, async; /* O_NONBLOCK, O_ASYNC: read without the lock */
 	_Atomic uint8_t owned;		 /* its file got an owner or a signal, at least once */
 	uint8_t v6;			 /* AF_INET6 socket: addresses are shown v4-mapped */
@@ -157,6 +159,8 @@ struct description {
 	uint32_t sent_undriven;		     /* bytes sent since the device was last looked at */
 	_Atomic uint8_t kernel_turn;	     /* a listener's fairness between its two halves */
 	_Atomic uint8_t inq;		     /* TCP_INQ: recvmsg() says what is left; read without the lock */
+	_Atomic uint8_t undecided;	     /* a FD_LISTENER that has not listened yet (undecided.c) */
+	uint8_t early;	     /* it was one once: its kernel half is duplicated when it is needed */
 	uint16_t local_port; /* of the last connect(): getsockname() shows it after a failure, too */
 	uint64_t hints_set;  /* options recorded for reading back (options.c) */
 	int32_t hints[16];
@@ -176,6 +180,7 @@ struct local {
 	int kernel_fd;		  /* a listener's kernel half: a protected duplicate of ours, so that
 				     no number of the application can vanish under a wait; -1: none */
 	uint32_t forks;		  /* process.fork_count when it was made */
+	_Atomic bool half_known;  /* an early listener's: kernel_fd is as it must be */
 };
 #define REFS_AT_END (1u << 31) /* a flag in refs: the end of the process has closed it (process.c) */
 /* Of a description that this process has, or had a moment ago. */
@@ -202,9 +207,12 @@ static inline bool fd_beyond(int fd)
 {
 	return __builtin_expect((uint32_t)fd >= atomic_load_explicit(&fd_limit, memory_order_relaxed), 1);
 }
+/* A listener's number: what has become of it since, perhaps in another process (undecided.c). */
+enum fd_kind fd_kind_now(uint64_t word);
 static inline enum fd_kind fd_kind(int fd)
 {
 	struct fd_entry *page;
+	enum fd_kind kind;
 
 	if (fd_beyond(fd))
 		return FD_KERNEL;
@@ -212,7 +220,9 @@ static inline enum fd_kind fd_kind(int fd)
 	if (!page)
 		return FD_KERNEL;
 	page += (uint32_t)fd & (FD_PAGE_SIZE - 1);
-	return (enum fd_kind)(atomic_load_explicit(&page->word, memory_order_relaxed) >> 32 & 15);
+	uint64_t word = atomic_load_explicit(&page->word, memory_order_relaxed);
+	kind = (enum fd_kind)(word >> 32 & 15);
+	return __builtin_expect(kind == FD_LISTENER, 0) ? fd_kind_now(word) : kind;
 }
 /*
  * For a call on a stack descriptor: its description with a reference held
@@ -351,6 +361,13 @@ void epoll_listens_again(ref d);
  * kernel's sets. Then, no stack member being left: sets are the kernel's alone. */
 void epoll_leave(int fd, ref d);
 void epoll_leave_all(void);
+/*
+ * Before epoll_before_replace() of a socket whose level stays as it is: edge-triggered members that have
+ * fired do not fire again.
+ */
+void epoll_note_fired(int fd);
+/* The kernel half of d, which this process has from now on: into the sets that d is in. */
+void epoll_half_found(ref d);
 /*
  * epoll_heir.c. Before number fd of a set goes to another image or program: the evset that it must have a
  * part in, or REF_NONE (nothing of the stack's in it). send: in a message.

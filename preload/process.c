@@ -30,6 +30,7 @@
 #include "preload/placeholder.h"
 #include "preload/process.h"
 #include "preload/spawn.h"
+#include "preload/undecided.h"
 
 UTCP_EARLY struct process_state process;
 
@@ -55,6 +56,8 @@ void process_before_clone(bool shares)
 		return;
 	if (atomic_load(&process.finished))
 		process_ends_here();
+	if (shares)
+		undecided_share_all(false, false);
 	/* from here on a kernel socket that exists may be the child's, too */
 	atomic_fetch_add(&process.fork_count, 1);
 	/* A handler of a signal that is never put off may fork from inside the stack. */
@@ -98,6 +101,7 @@ void process_child(void)
 		return;
 	process.pid = getpid();
 	atomic_store(&process.ender, 0); /* not a thread of this process */
+	undecided_after_fork();
 	spawn_after_fork();
 	async_after_fork();
 	if (!the_stack) {

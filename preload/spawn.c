@@ -33,6 +33,7 @@
 #include "preload/pump.h"
 #include "preload/reach.h"
 #include "preload/spawn.h"
+#include "preload/undecided.h"
 #include "preload/wait.h"
 
 /* libc's struct __spawn_action. */
@@ -148,6 +149,8 @@ static void number_passes(struct spawn_plan *p, const struct action *a, int n, i
 
 	if (from < 0 || cloexec || fd_kind(from) == FD_KERNEL)
 		return;
+	if (fd_kind(from) == FD_TCP)
+		undecided_share(from, true);
 	if (fd_kind(from) == FD_EPOLL) {
 		d = epoll_pass(from);
 		if (!d)

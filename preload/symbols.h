@@ -7,7 +7,7 @@
  * libc lacks is no error: its pointer stays empty until somebody calls it.
  *
  * Not in the list on purpose: isfdtype, fstat and kin (true of the placeholder,
- * which is a socket), vfork (a wrapper in C would return twice on one frame).
+ * which is a socket).
  *
  * Place in the flow: calls_<group>.c holds the wrapper of each.
  */
@@ -106,6 +106,8 @@
 	X(process, int, fexecve, (int, char *const[], char *const[]))                                        \
 	X(process, int, execveat, (int, const char *, char *const[], char *const[], int))                    \
 	X(process, int, clone, (int (*)(void *), void *, int, void *, ...))                                  \
+	X(process, pid_t, fork, (void))                                                                      \
+	X(process, pid_t, vfork, (void))                                                                     \
 	X(process, pid_t, _Fork, (void))                                                                     \
 	X(process, void, pthread_exit, (void *))                                                             \
 	X(process, int, pthread_setcanceltype, (int, int *))                                                 \

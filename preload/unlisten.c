@@ -8,6 +8,7 @@
  */
 #include "preload/fdtable.h"
 #include "preload/socket.h"
+#include "preload/undecided.h"
 
 #define LINUX_LISTEN 10
 
@@ -52,6 +53,9 @@ int listener_connect(int fd, const struct sockaddr *sa, socklen_t len)
 	if (listens)
 		r = listening_connect(fd, d, sa, len);
 	lib_leave();
+	if (!listens && description_of(d)->early)
+		r = undecided_connect(fd, d, sa, len);
+	listens = listens || description_of(d)->early;
 	fd_release(d);
 	if (listens)
 		return r;

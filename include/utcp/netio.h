@@ -200,6 +200,7 @@ void netio_turn_end(struct netio_turn *t);
  */
 int netio_pass(struct netio *n, const struct netio_config *c, ref object, int placeholder);
 int netio_pass_listener(struct netio *n, ref object, uint64_t cookie, uint64_t inode);
+#define NETIO_NOWHERE_SEEN UINT64_MAX			   /* inode: of what no table of the kernel's shows */
 bool netio_is_token(const struct netio_config *c, int fd); /* c NULL: of any stack */
 int netio_claim(struct netio *n, int fd, ref *object);
 void netio_taken(struct netio *n, uint64_t cookie);
@@ -326,6 +327,8 @@ void evset_destroy(struct stack_cx *cx, ref set); /* removes its watches */
 ref watch_add(struct stack_cx *cx, ref set, ref sock, uint32_t mask, uint64_t data, uint64_t key);
 void watch_modify(struct stack_cx *cx, ref watch, uint32_t mask,
 		  uint64_t data); /* re-arms ET and ONESHOT, as EPOLL_CTL_MOD */
+/* What holds now has been told: off the ready list; ONESHOT has fired. */
+void watch_quiet(struct stack_cx *cx, ref watch);
 void watch_remove(struct stack_cx *cx, ref watch);
 ref watch_find(struct stack_cx *cx, ref set, uint64_t key);
 /* Remove every watch on a socket (before sock_close()). */
