@@ -366,7 +366,7 @@ void fds_retire(int *where, int *kept, int as)
 	pthread_mutex_lock(&table_lock);
 	if (*where >= 0) {
 		*kept = *where;
-		where_of[*kept] = kept;
+		where_of[*kept / PAGE][*kept % PAGE] = kept; /* it was kept: the page is there */
 		*where = -1;
 		RAW3(SYS_dup3, as, *kept, O_CLOEXEC);
 	}
