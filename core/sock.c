@@ -37,6 +37,15 @@ int sock_take_error(struct stack_cx *cx, ref s)
 	return err;
 }
 
+int sock_swap_error(struct stack_cx *cx, ref s, int err)
+{
+	struct tcb *t = tcb_at(cx, s);
+	int before = t->so_error;
+
+	t->so_error = err;
+	return before;
+}
+
 /* Only the hard error: what a verb fails with. Positive. */
 static int take_hard_error(struct tcb *t, uint32_t flags)
 {

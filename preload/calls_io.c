@@ -252,7 +252,25 @@ static struct msghdr *message_of(struct mmsghdr *v, unsigned int i)
 	return (struct msghdr *)((uintptr_t)v + i * sizeof *v + offsetof(struct mmsghdr, msg_hdr));
 }
 
-/* recvmmsg(2): the time-out is looked at between messages only, as there. */
+static int swap_error(ref d, int err)
+{
+	struct description *p = description_of(d);
+	struct stack_cx *cx;
+
+	lib_enter();
+	cx = netio_enter(the_stack);
+	if (!err)
+		netio_drive(the_stack, cx);
+	err = p->sock ? sock_swap_error(cx, p->sock, err) : 0;
+	netio_leave(the_stack);
+	lib_leave();
+	return err;
+}
+
+/*
+ * recvmmsg(2): the time-out is looked at between messages only, as there. An error that is there goes before
+ * all data; one that comes behind a message is the next call's.
+ */
 static int64_t recv_messages(int fd, ref d, struct mmsghdr *v, unsigned int n, int flags, struct timespec *ts)
 {
 	nsec end = NSEC_NEVER, now;
@@ -264,6 +282,9 @@ static int64_t recv_messages(int fd, ref d, struct mmsghdr *v, unsigned int n, i
 			return -EINVAL;
 		end = netio_now() + (nsec)ts->tv_sec * NS_PER_S + (nsec)ts->tv_nsec;
 	}
+	r = -swap_error(d, 0);
+	if (r)
+		return r;
 	while (i < n) {
 		r = recv_message(fd, d, message_of(v, i), flags & ~MSG_WAITFORONE);
 		if (r < 0)
@@ -279,6 +300,8 @@ static int64_t recv_messages(int fd, ref d, struct mmsghdr *v, unsigned int n, i
 		if (now >= end)
 			break;
 	}
+	if (i && r < 0 && r != -EAGAIN && r != -EINTR)
+		swap_error(d, (int)-r);
 	return i ? i : r;
 }
 

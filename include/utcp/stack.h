@@ -237,6 +237,9 @@ int sock_names(struct stack_cx *cx, ref s, struct endpoint *local, struct endpoi
 /* The pending error as a positive errno, cleared by the call (SO_ERROR). */
 int sock_take_error(struct stack_cx *cx, ref s);
 
+/* The pending hard error as a positive errno; `err`, positive or 0, is pending instead. */
+int sock_swap_error(struct stack_cx *cx, ref s, int err);
+
 /*
  * Options; every value is an int unless said. Get and set return 0,
  * -EINVAL (out of range), -ENOPROTOOPT (unknown, or get/set only), -EISCONN and kin as Linux.

@@ -94,6 +94,39 @@ static void timed_out(void)
 	peer("close");
 }
 
+static void *receives_messages(void *arg)
+{
+	struct iovec v[2] = {{much, 100}, {much + 100, 100}};
+	struct mmsghdr m[2] = {{.msg_hdr = {.msg_iov = v, .msg_iovlen = 1}},
+			       {.msg_hdr = {.msg_iov = v + 1, .msg_iovlen = 1}}};
+
+	(void)arg;
+	SHOW(recvmmsg(fd, m, 2, 0, NULL));
+	SHOW(m[0].msg_len);
+	return NULL;
+}
+
+/* recvmmsg(2): an error behind the first message is the next call's, and one that is there goes before all
+ * data. */
+static void cut_messages(bool asleep, bool ask)
+{
+	pthread_t t;
+
+	SAY("-- reset %s a message%s", asleep ? "behind" : "before", ask ? ", asked" : "");
+	fd = connected();
+	peer("send 10");
+	peer("taken");
+	if (asleep)
+		t = asleep_create(receives_messages, NULL);
+	peer("rst");
+	polled(fd, POLLRDHUP, 20000);
+	if (asleep)
+		pthread_join(t, NULL);
+	else
+		receives_messages(NULL);
+	after(false, ask);
+}
+
 int main(void)
 {
 	for (int ask = 0; ask < 2; ask++) {
@@ -102,6 +135,8 @@ int main(void)
 			cut_receiver(vector, ask);
 		}
 	}
+	for (int i = 0; i < 4; i++)
+		cut_messages(i & 1, i & 2);
 	timed_out();
 	return 0;
 }
