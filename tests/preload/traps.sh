@@ -3,7 +3,7 @@
 # run.sh compares with the kernel. Where each trap of one process is caught (f: file of this folder, run by run.sh):
 #
 #    1 helper thread in the way      t19_counters; scripts/bench            22 libev, libpcap        t22_libev t22_libpcap
-#    2 lost wake-up                  f: lostwake pingpong, also paused      23 limits, privileges    f: trap_limits; t23_*
+#    2 lost wake-up                  f: lostwake pingpong, also paused      23 limits, privileges    f: trap_limits full; t23_*
 #    3 ended inside the stack        t03_storm; interop/kills.sh
 #    4 stdio, the flush at exit      t04_*; f: stdio_streams stdio_exit
 #    5 stale numbers                 f: stdio_streams stdio_numbers
@@ -345,6 +345,21 @@ c_t23_ports() {
 	echo "$ours"
 	same "$kernel" "$ours"
 	same 'EADDRNOTAVAIL 30' "$(head -1 <<<"$ours")"
+	local listeners="import errno, socket
+k = []
+try:
+    while True:
+        k.append(socket.socket())
+        k[-1].bind(('0.0.0.0', 0))
+        k[-1].listen()
+except OSError as e:
+    print(errno.errorcode[e.errno], len(k))"
+	echo "40000 40029" >/proc/sys/net/ipv4/ip_local_port_range
+	kernel=$(timeout 20 /usr/bin/python3 -c "$listeners" 2>&1)
+	ours=$(ours /usr/bin/python3 -c "$listeners" 2>&1)
+	echo "$range" >/proc/sys/net/ipv4/ip_local_port_range
+	same 'EADDRINUSE 31' "$kernel"
+	same "$kernel" "$ours"
 }
 
 # Other processes' connections are unharmed; what is refused says so; one line; room that comes back is used.
@@ -361,6 +376,56 @@ ENOBUFS ENOBUFS ENOBUFS ENOBUFS ENOBUFS
 ENOBUFS True' "$(cat out)"
 	same 1 "$(grep -c '^utcp: ' err)"
 	grep -q '^utcp: the memory of the stack cannot grow .*; ' err || fail "the line does not say why"
+}
+
+# Each table of the stack when its memory cannot grow: connections, listeners, accepted ones, sets, processes.
+c_t23_tables() {
+	without_runtime
+	build nomem
+	build ../peer peer
+	build require
+	ulimit -n 20000
+	mkfifo peer.in go
+	exec 5<>peer.in 6<>go
+	./peer 7233 <peer.in >peer.out &
+	local peer=$! p
+	wait_port 7233
+	# shellcheck disable=SC2016 # that bash expands
+	BEFORE=(bash -c 'ulimit -f 8192; exec "$@"' -)
+	PEER_PORT=7233 ours ./nomem <go >out 2>err &
+	p=$!
+	wait_until 100 "the memory to be full" grep -q again out || fail "$(cat out err)"
+	same ENOBUFS "$(ours ./require connect "$KERNEL" 7233 2>another)"
+	same 1 "$(grep -c '^utcp: the memory of the stack cannot grow .*, ' another)"
+	echo >&6
+	wait_until 100 "the end" grep -q 'closed: fork' out || fail "$(cat out err)"
+	same ok "$(ours ./require connect "$KERNEL" 7233)"
+	echo >&6
+	wait $p || fail "status $?"
+	kill $peer
+	cat out err
+	same 'full: many ENOBUFS
+full: echo ping
+full: listen -1 ENOBUFS
+full: accept fine
+full: ADD 0
+full: read
+full: poll ENOMEM
+full: child fine
+full: fork worked
+full: echo ping
+again: ENOBUFS
+closed: echo ping
+closed: listen 0
+closed: accept fine
+closed: ADD 0
+closed: read
+closed: poll worked
+closed: child fine
+closed: fork worked
+closed: echo ping' "$(tr -d \' <out)"
+	same 1 "$(grep -c '^utcp: ' err)"
+	grep -q '^utcp: the memory of the stack cannot grow ' err || fail "the line does not say why"
 }
 
 # From twenty numbers on; none of ours is to be had for another purpose, and none of the application's is lost.
