@@ -73,6 +73,7 @@ nsec busy_time(const struct stack_cx *cx, const struct tcb *t, enum busy_account
 
 /* sndbuf.c */
 void sndbuf_wake(struct stack_cx *cx, struct tcb *t);
+void sndbuf_starve(struct stack_cx *cx, struct tcb *t);
 
 /* sack.c */
 /* Octets below `to`, at or above snd_una, that the peer has not SACKed. */

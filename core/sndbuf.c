@@ -16,6 +16,7 @@
 #define SEGMENT_RECORD	 256u
 /* TCP_INIT_CWND: so many segments at least, however small cwnd has become. */
 #define SEGMENTS_MIN 10u
+#define LOOK_AGAIN   (50 * NS_PER_MS)
 
 /* What Linux accounts for a segment of the largest size that this connection may send. */
 static uint64_t segment_truesize(const struct tcb *t)
@@ -45,9 +46,20 @@ bool sndbuf_writable(struct stack_cx *cx, struct tcb *t)
 	uint64_t queued = buffer_len(&t->sndbuf);
 
 	(void)cx;
+	if (t->timer[TIMER_SPACE] != NSEC_NEVER)
+		return false;
 	if (queued > t->sndbuf_limit || t->sndbuf_limit - queued < queued / 2)
 		return false;
 	return !t->notsent_lowat || snd_unsent(t) < t->notsent_lowat;
+}
+
+/*
+ * The socket has room, nothing queued, and the stack no memory: no ACK would ever wake the writer. Linux
+ * gives him memory all the same, or has him look again after up to 200 ms (sk_stream_wait_memory()).
+ */
+void sndbuf_starve(struct stack_cx *cx, struct tcb *t)
+{
+	timer_set(cx, t, TIMER_SPACE, cx->now + LOOK_AGAIN);
 }
 
 /* The kernel's SOCK_NOSPACE: only who met the limit is woken, and once. */

@@ -14,6 +14,7 @@
  * in listen.c, shutdown and close in close.c, options in option.c.
  */
 #include "core/recv.h"
+#include "core/send.h"
 
 ref sock_create(struct stack_cx *cx)
 {
@@ -200,8 +201,12 @@ static int64_t tcb_queue(struct stack_cx *cx, struct tcb *t, const struct iovec 
 		t->nospace = true;
 	if (taken < MIN_OF(room, wanted))
 		send_moderate(t);
-	if (!taken) /* with an empty queue no ACK would ever wake the writer */
-		return buffer_len(&t->sndbuf) || !room ? -EAGAIN : -ENOBUFS;
+	if (!taken) {
+		if (!buffer_len(&t->sndbuf) && room)
+			sndbuf_starve(cx, t);
+		return -EAGAIN;
+	}
+	timer_cancel(cx, t, TIMER_SPACE);
 	if ((flags & SOCK_MSG_OOB) && taken == wanted) {
 		/* MUST-30, MUST-62: the mark is the octet behind the urgent one. */
 		t->snd_up = seq_add(t->iss, 1u + (uint32_t)t->sndbuf.end);

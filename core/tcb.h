@@ -130,6 +130,7 @@ enum tcb_timer {
 	TIMER_KEEPALIVE, /* also SYN-RECEIVED limit */
 	TIMER_FIN_WAIT_2,
 	TIMER_OVERRIDE, /* SWS override, cork (200 ms) */
+	TIMER_SPACE,	/* there was no memory for a write: not writable until then (sndbuf.c) */
 	TIMER_COUNT
 };
 

@@ -223,6 +223,9 @@ static void timer_dispatch(struct stack_cx *cx, struct tcb *t, enum tcb_timer wh
 	case TIMER_OVERRIDE:
 		output_override_timer(cx, t);
 		break;
+	case TIMER_SPACE:
+		sndbuf_wake(cx, t);
+		break;
 	case TIMER_COUNT:
 		break;
 	}

@@ -189,8 +189,62 @@ static void round_trip(void)
 	kit_close(&k);
 }
 
+static int refuse(struct stack_cx *cx, uint64_t want)
+{
+	(void)cx;
+	(void)want;
+	return -ENOMEM;
+}
+
+static uint32_t next_edges(void)
+{
+	uint32_t edges = 0;
+
+	sock_next_edge(&k.x.cx, &edges);
+	return edges;
+}
+
+/*
+ * Nothing is queued, and there is no memory for a first byte: no ACK will come that makes room. Linux waits
+ * for memory (sk_stream_wait_memory) and looks again after a while.
+ */
+static void starved(void)
+{
+	struct stack_cx *cx = &k.x.cx;
+	ref held[1 << 14];
+	int (*grow)(struct stack_cx *, uint64_t);
+	uint32_t n = 0;
+
+	open_kit();
+	grow = cx->grow;
+	cx->grow = refuse;
+	while (n < ARRAY_LEN(held) && ((held[n] = pool_alloc(cx, POOL_CHUNK, k.sock)) != REF_NONE ||
+				       (held[n] = pool_alloc(cx, POOL_CHUNK_SMALL, k.sock)) != REF_NONE))
+		n++;
+	CHECK(n < ARRAY_LEN(held));
+	while (next_edges())
+		;
+	CHECK_EQ(kit_write(&k, 100, 0), -EAGAIN);
+	CHECK(!(sock_events(cx, k.sock) & SOCK_OUT));
+	CHECK_EQ(next_edges(), 0);
+	kit_wait(&k, 49 * KIT_MS);
+	CHECK_EQ(next_edges(), 0);
+	kit_wait(&k, KIT_MS);
+	CHECK_EQ(next_edges(), SOCK_OUT | SOCK_TOLD_OUT); /* look again */
+	CHECK(sock_events(cx, k.sock) & SOCK_OUT);
+	CHECK_EQ(kit_write(&k, 100, 0), -EAGAIN);
+	while (n)
+		pool_free(cx, ((struct pool_head *)pool_at(cx, held[n - 1]))->class, held[n - 1]), n--;
+	CHECK_EQ(kit_write(&k, 100, 0), 100); /* who does not wait for the edge */
+	CHECK(sock_events(cx, k.sock) & SOCK_OUT);
+	CHECK_EQ(kit_tcb(&k)->timer[TIMER_SPACE], NSEC_NEVER);
+	cx->grow = grow;
+	CHECK(stack_verify(cx) == NULL);
+	kit_close(&k);
+}
+
 CHECK_MAIN("sndbuf", {"poll's OUT: a third of the limit is free", a_third}, {"TCP_NOTSENT_LOWAT", notsent},
 	   {"who met the limit is woken once", wake}, {"the limit follows the window", tune},
 	   {"by Linux's sizes of segments", segment_sizes},
 	   {"but not SO_SNDBUF's, nor in want of memory", tune_not},
-	   {"MUST-60: from full to writable", round_trip})
+	   {"MUST-60: from full to writable", round_trip}, {"no memory for the first byte", starved})
