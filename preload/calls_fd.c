@@ -388,6 +388,8 @@ static bool by_wrapper(long nr, const long *a, long *r)
 		CALL(pidfd_getfd, I(0), I(1), (unsigned int)a[2])
 		CALL(epoll_create1, I(0))
 		CALL(unshare, I(0))
+		CALL(chroot, P(const char *, 0))
+		CALL(capset, P(void *, 0), P(const void *, 1))
 		CALL(setns, I(0), I(1))
 		CALL(epoll_ctl, I(0), I(1), I(2), P(struct epoll_event *, 3))
 #ifdef SYS_dup2 /* not on aarch64: numbers that younger architectures never had */

@@ -13,14 +13,16 @@
  *
  * Before its first socket a process has no device open yet, and the user whom root
  * becomes may not open it (`utcp su nobody -c ...`, a server that gives up root at
- * its start). So root gets its part in the stack just before it goes. What the
- * other user executes then gets in through the life line (exec.c).
+ * its start). So root gets its part in the stack just before it goes, and before an
+ * empty root or a lack of capabilities is in its way. What the other user executes
+ * then gets in through the life line (exec.c).
  *
  * A seccomp filter that forbids what the stack does comes through here, too: seal.c.
  *
  * Place in the flow: -> init.c, evloop.c, seal.c.
  */
 #include <grp.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
@@ -74,14 +76,19 @@ static bool memory_is_borrowed(void)
 	return owner != gettid();
 }
 
+static void attach_before_it_goes(void)
+{
+	if (LIKELY(the_stack != NULL) || geteuid() || thread_marks.depth || atomic_load(&process.forked) ||
+	    atomic_load(&process.finished) || atomic_load(&process.sealed) || memory_is_borrowed())
+		return;
+	stack_attach_early();
+}
+
 /* Root is about to go on as another user. */
 static void attach_as_root(uid_t next)
 {
-	if (LIKELY(the_stack || !next || next == (uid_t)-1) || geteuid() || thread_marks.depth ||
-	    atomic_load(&process.forked) || atomic_load(&process.finished) || atomic_load(&process.sealed) ||
-	    memory_is_borrowed())
-		return;
-	stack_attach_early();
+	if (next && next != (uid_t)-1)
+		attach_before_it_goes();
 }
 
 #define ALONE(call)                                                                                          \
@@ -114,6 +121,31 @@ int setresuid(uid_t ruid, uid_t euid, uid_t suid)
 {
 	attach_as_root(euid);
 	return ALONE(REAL(setresuid)(ruid, euid, suid));
+}
+
+/* Behind it there may be no device, no libev and no configuration. */
+int chroot(const char *path)
+{
+	attach_before_it_goes();
+	return REAL(chroot)(path);
+}
+
+/* Does a set of capabilities have both that a device may ask for? capset(2): two words of three, or one. */
+static bool may_open_devices(const void *data)
+{
+	struct __user_cap_data_struct low;
+
+	if (!memory_readable(data, sizeof low))
+		return true; /* the kernel says what is wrong */
+	memcpy(&low, data, sizeof low);
+	return low.effective & 1u << CAP_NET_ADMIN && low.effective & 1u << CAP_NET_RAW;
+}
+
+int capset(void *header, const void *data)
+{
+	if (!the_stack && !may_open_devices(data))
+		attach_before_it_goes();
+	return REAL(capset)(header, data);
 }
 
 int setgid(gid_t gid)

@@ -181,6 +181,8 @@
 	X(privilege, int, initgroups, (const char *, gid_t))                                                 \
 	X(privilege, int, unshare, (int))                                                                    \
 	X(privilege, int, setns, (int, int))                                                                 \
+	X(privilege, int, chroot, (const char *))                                                            \
+	X(privilege, int, capset, (void *, const void *))                                                    \
 	X(privilege, int, prctl, (int, ...))                                                                 \
 	X(privilege, int, setrlimit, (__rlimit_resource_t, const struct rlimit *))                           \
 	X(privilege, int, setrlimit64, (__rlimit_resource_t, const struct rlimit64 *))                       \

@@ -272,6 +272,21 @@ c_t23_no_capability() {
 	UTCP_DEV=packet:utcp0 refused 'packet' ENETDOWN ./require connect "$KERNEL" 7000
 }
 
+# Before its first socket: the way to the device, to libev.so and to the settings is gone; or the right to use
+# somebody else's device. Each a device of its own: what one leaves (TIME-WAIT) keeps it.
+c_t23_locked_first() {
+	without_runtime
+	[ "$(id -u)" = 0 ] || exit 77
+	build locked
+	local net=78
+	for how in chroot capset syscall; do
+		ip tuntap add locked$net mode tap vnet_hdr user 4242 && ip link set locked$net up &&
+			ip addr add 10.$net.0.1/24 dev locked$net || fail "no device"
+		same abc "$(UTCP_DEV=tap:locked$net UTCP_ADDR=10.$net.0.2/24 PEER_ADDR=10.$net.0.1 ours ./locked $how 2>&1)"
+		net=$((net + 1))
+	done
+}
+
 c_t23_ulimit() {
 	without_runtime
 	build require
