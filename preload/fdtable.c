@@ -36,7 +36,7 @@
 #define WORD_REF(w)   ((ref)(w))
 #define WORD_SHARED   (1ull << 36)	      /* FD_TCP: was dup'ed, other numbers may name the same socket */
 #define WORD_V6	      (1ull << 37)	      /* FD_TCP: AF_INET6 */
-#define WORD_DECIDED  (1ull << 38)	      /* FD_KERNEL: a TCP socket of ours that is the kernel's for good */
+#define WORD_DECIDED  (1ull << 38)	      /* FD_KERNEL: a TCP socket of ours, for good the kernel's */
 #define WORD_FORKS(w) ((uint16_t)((w) >> 48)) /* FD_TCP: process.fork_count when it was made */
 #define WORD(kind, r) ((uint64_t)(kind) << 32 | (uint64_t)(r))
 
