@@ -11,7 +11,8 @@
  *    watch goes back to the tail, behind what was not reached; an edge-triggered
  *    one is off until the next edge; ONESHOT clears the mask until a MOD;
  *  - of the EXCLUSIVE watches on one socket, an edge stops at the first whose
- *    set has a sleeping thread. Watches that are not exclusive come first, the
+ *    set has a sleeping thread, but for the end of a socket, which is for all of
+ *    them (sk_state_change wakes every waiter, sk_data_ready one). Watches that are not exclusive come first, the
  *    newest first; exclusive ones follow in the order of their addition.
  *
  * A set counts the threads that are asleep on it (waiters) and the rings that
@@ -266,7 +267,7 @@ static void ready_edge(struct stack_cx *cx, ref sock, uint32_t edges)
 		if (!armed(w) || !(edges & w->mask))
 			continue;
 		w->told |= edges & w->mask & SOCK_TOLD;
-		if (watch_wake(cx, r) && (w->mask & EPOLLEXCLUSIVE))
+		if (watch_wake(cx, r) && (w->mask & EPOLLEXCLUSIVE) && !(edges & (SOCK_HUP | SOCK_RDHUP)))
 			break;
 	}
 }
