@@ -1,24 +1,27 @@
 #!/bin/bash
 # traps.sh [CASE...] - the traps that need a situation of their own, each a case below; the others are programs that
-# run.sh compares with the kernel. Where each trap of one process is caught (f: file of this folder, run by run.sh):
+# run.sh compares with the kernel. Where each trap is caught (f: file of this folder, run by run.sh):
 #
-#    1 helper thread in the way      t19_counters; scripts/bench            22 libev, libpcap        t22_libev t22_libpcap
-#    2 lost wake-up                  f: lostwake pingpong, also paused      23 limits, privileges    f: trap_limits full; t23_*
-#    3 ended inside the stack        t03_storm; interop/kills.sh
-#    4 stdio, the flush at exit      t04_*; f: stdio_streams stdio_exit
-#    5 stale numbers                 f: stdio_streams stdio_numbers
-#   11 tags like the application's   f: ep_members (tags)                   26 socket call details   f: both_connect both_life
-#   12 epoll semantics               f: ep_*; t12_*                         27 all numbers           f: trap_numbers
-#   13 epoll fairness                f: ep_fair                             28 UTCP_REQUIRE          t28_require
-#   14 EINTR, SA_RESTART, time-outs  f: block_signals both_signal           29 start-up              t29_load t29_kernel_only
-#   15 handlers that do I/O          f: sig_handler_io sig_longjmp          31 the elected waiter    f: elected trap_hog
-#   16 cancellation                  f: cancel                              32 stale deadline        t32_deadline
-#   18 close() under a call, reuse   f: trap_reuse both_life                33 siglongjmp            t33_longjmp; f: sig_longjmp
-#   19 stealing, idle wake-ups       t19_counters t19_idle t19_idle_many    34 children              f: trap_children ep_fork
-#   21 allocators, early code        t21_*                                  35 dup3 over members     f: trap_dup3 both_async
-#                                                                           36 one-shot, no queue    f: resethand trap_pending;
-#                                                                              SIGXFSZ               f: trap_limits (file_size)
-#   37 io_uring                      t37_uring                              38 sandboxes, rights     f: sandbox privilege network
+#    1 helper thread in the way      t19_counters; scripts/bench            21 allocators, early code  t21_*
+#    2 lost wake-up                  f: lostwake pingpong, also paused      22 libev, libpcap          t22_libev t22_libpcap
+#    3 ended inside the stack        t03_storm; interop/kills.sh            23 limits, privileges      f: trap_limits full; t23_*
+#    4 stdio, the flush at exit      t04_*; f: stdio_streams stdio_exit     24 another version         interop/keeper.sh
+#    5 stale numbers                 f: stdio_streams stdio_numbers         25 rights in flight        f: pass_rights pass_storm
+#    6 fork, and who ends first      f: fork_share ep_fork                  26 socket call details     f: both_connect both_life
+#    7 exec with a connection        interop/processes.sh, pump.sh          27 all numbers             f: trap_numbers
+#    8 vfork, posix_spawn            f: trap_vfork spawn                    28 UTCP_REQUIRE            t28_require
+#    9 the keeper is not seen        interop/keeper.sh                      29 start-up                t29_load t29_kernel_only
+#   10 close by system call          f: trap_raw_close both_raw             30 a broken region         interop/keeper.sh
+#   11 tags like the application's   f: ep_members (tags)                   31 the elected waiter      f: elected trap_hog
+#   12 epoll semantics               f: ep_*; t12_*                         32 stale deadline          t32_deadline
+#   13 epoll fairness                f: ep_fair                             33 siglongjmp              t33_longjmp; f: sig_longjmp
+#   14 EINTR, SA_RESTART, time-outs  f: block_signals both_signal           34 children                f: trap_children ep_fork
+#   15 handlers that do I/O          f: sig_handler_io sig_longjmp          35 dup3 over members       f: trap_dup3 both_async
+#   16 cancellation                  f: cancel* block_cancel                36 one-shot, no queue      f: resethand trap_pending
+#   17 fork beside threads           f: pass_storm clones                      SIGXFSZ                 f: trap_limits (file_size)
+#   18 close() under a call, reuse   f: trap_reuse both_life                37 io_uring                t37_uring
+#   19 stealing, idle wake-ups       t19_counters t19_idle t19_idle_many    38 sandboxes, rights       f: sandbox* privilege network
+#   20 the first process             interop/keeper.sh
 #
 # Counts, bytes, error names and times of a capture are compared, never how long something took.
 set -u
