@@ -20,7 +20,9 @@
  * SO_TXREHASH (no filters, no hash to change), TCP_ZEROCOPY_RECEIVE (no pages to
  * map), IPV6_PATHMTU (no path with IPv6).
  *
- * Place in the flow: options.c -> here.
+ * ioctl() of interfaces, addresses and routes is such a new socket's to answer, too.
+ *
+ * Place in the flow: options.c, socket.c -> here.
  */
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -114,6 +116,21 @@ int untouched_ask(bool v6, int level, int name, void *value, socklen_t *len)
 		return fd;
 	}
 	r = sys.getsockopt(fd, level, name, value, len) ? -errno : 0;
+	netio_unprotect_close(fd);
+	errno = saved_errno;
+	return r;
+}
+
+int untouched_ioctl(bool v6, unsigned long request, void *arg)
+{
+	int saved_errno = errno, fd = untouched_socket(v6), r;
+
+	if (fd < 0) {
+		errno = saved_errno;
+		return fd;
+	}
+	r = sys.ioctl(fd, request, arg);
+	r = r < 0 ? -errno : r;
 	netio_unprotect_close(fd);
 	errno = saved_errno;
 	return r;

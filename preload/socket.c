@@ -548,8 +548,11 @@ int socket_ioctl(int fd, ref d, unsigned long request, void *arg)
 			return -ENOENT; /* TCP stamps no segment for them */
 		}
 	}
-	/* FIOCLEX, owners, SIOCGIF..., and ENOTTY for terminals: the placeholder is a socket and answers so
+	/* Interfaces, addresses, routes: what a socket of the Internet's says, which the placeholder is not.
 	 */
+	if (p->kind == FD_STREAM && (uint32_t)request >> 8 == 0x89 && (uint32_t)request > SIOCGPGRP)
+		return untouched_ioctl(p->v6, request, arg);
+	/* FIOCLEX, owners, and ENOTTY for terminals: the placeholder is a socket and answers so */
 	r = sys.ioctl(fd, request, arg);
 	if (r < 0)
 		return -errno;

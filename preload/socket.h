@@ -88,6 +88,8 @@ int option_set_v6only(struct description *p, const void *value, socklen_t len);
 int untouched_get(bool v6, int level, int name, void *value, socklen_t *len);
 /* The default of any option: what a new socket of the kernel's answers. */
 int untouched_ask(bool v6, int level, int name, void *value, socklen_t *len);
+/* What ioctl() says on a new socket. */
+int untouched_ioctl(bool v6, unsigned long request, void *arg);
 /* Is it such an option? */
 bool untouched_lists(int level, int name);
 /* What the kernel says of a value, on a new socket: its error, 0: nothing has changed, 1: something has. */
