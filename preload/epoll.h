@@ -8,6 +8,7 @@
 #define PRELOAD_EPOLL_H
 
 #include <sys/single_threaded.h>
+#include <sys/syscall.h>
 
 #include "preload/wait.h"
 
@@ -99,6 +100,14 @@ uint64_t set_tag(const struct set *s, ref listener);
 static inline struct tcp_member **tcp_bucket(int fd)
 {
 	return &epoll_tcp_members[(unsigned int)fd % EPOLL_BUCKETS];
+}
+
+/* What a poll() would say now. No cancellation point: the caller may hold a lock. */
+static inline short polled_now(int fd, short events)
+{
+	struct pollfd p = {.fd = fd, .events = events};
+
+	return sys.syscall(SYS_ppoll, &p, 1, &(struct timespec){0, 0}, NULL, 0) > 0 ? p.revents : 0;
 }
 
 /* epoll_nest.c */

@@ -27,12 +27,9 @@ static bool oneshot_fired(const struct tcp_member *m)
 void epoll_note_fired(int fd)
 {
 	sets_lock();
-	for (struct tcp_member *m = *tcp_bucket(fd); m; m = m->next) {
-		struct pollfd p = {.fd = m->set->fd, .events = POLLIN};
-
+	for (struct tcp_member *m = *tcp_bucket(fd); m; m = m->next)
 		if (m->fd == fd && (m->event.events & (EPOLLET | EPOLLONESHOT)) == EPOLLET)
-			m->fired = sys.poll(&p, 1, 0) == 0;
-	}
+			m->fired = !polled_now(m->set->fd, POLLIN);
 	sets_unlock();
 }
 

@@ -24,9 +24,7 @@ static void wake_plain(struct set *s)
 
 void half_show(struct set *s, const struct member *m)
 {
-	struct pollfd p = {.fd = m->kernel_fd};
-
-	if (!s->exposed || (sys.poll(&p, 1, 0) > 0 && p.revents & POLLHUP))
+	if (!s->exposed || polled_now(m->kernel_fd, 0) & POLLHUP)
 		return;
 	epoll_kernel_ctl(s->fd, EPOLL_CTL_ADD, m->kernel_fd, EPOLLIN | EPOLLET, set_tag(s, m->d));
 }

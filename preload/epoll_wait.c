@@ -35,9 +35,7 @@ struct call {
 /* Not: the half was shut down, which the kernel reports as HUP. */
 static bool half_readable(int kernel_fd)
 {
-	struct pollfd p = {.fd = kernel_fd, .events = POLLIN};
-
-	return sys.poll(&p, 1, 0) > 0 && (p.revents & POLLIN);
+	return polled_now(kernel_fd, POLLIN) & POLLIN;
 }
 
 /*

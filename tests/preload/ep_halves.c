@@ -3,6 +3,8 @@
  * (always the kernel's) and the peer. Level, edge and oneshot, in epoll, nested
  * epoll, poll and blocking accept().
  */
+#include <sys/wait.h>
+
 #include "peer.h"
 
 static int listener, port, client = -1, back = -1;
@@ -128,8 +130,59 @@ static void blocking(void *(*caller)(void *))
 	close(ep);
 }
 
+/* It is to be cancelled before it asks. */
+static void *cancelled_waiter(void *ep)
+{
+	struct epoll_event e;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+	pthread_cancel(pthread_self());
+	pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+	epoll_wait(*(int *)ep, &e, 1, 0);
+	return NULL;
+}
+
+static void cancelled_once(void)
+{
+	int ep = epoll_create1(0);
+	pthread_t t;
+
+	listener = listen_any(&port);
+	ep_add(ep, listener, EPOLLIN, 7);
+	call_loopback();
+	ep_show("epoll", ep, 1, 20000);
+	pthread_create(&t, NULL, cancelled_waiter, &ep);
+	pthread_join(t, NULL);
+	ep_show("epoll", ep, 1, 0);
+	take();
+	fflush(stdout);
+}
+
+/* A process of its own, for its counters: nobody was cancelled with the stack's lock in his hands. */
+static void cancelled(void)
+{
+	char path[] = "/tmp/ep_halves.XXXXXX", line[80];
+	int status, fd = mkstemp(path), deaths = 0;
+	pid_t p = fork();
+	FILE *f;
+
+	if (!p) {
+		setenv("UTCP_STATS", path, 1);
+		cancelled_once();
+		exit(0);
+	}
+	waitpid(p, &status, 0);
+	f = fdopen(fd, "r");
+	while (f && fgets(line, sizeof line, f))
+		sscanf(line, "OwnerDeaths %d", &deaths);
+	printf("cancelled: status %d, died inside %d\n", status, deaths);
+	fclose(f);
+	unlink(path);
+}
+
 int main(void)
 {
+	cancelled();
 	listener = listen_any(&port);
 	fcntl(listener, F_SETFL, O_NONBLOCK);
 	for (int loopback = 0; loopback < 2; loopback++)
