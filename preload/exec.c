@@ -151,8 +151,11 @@ static bool like_placeholder(int fd)
 	int domain = 0, listens = 0;
 	socklen_t len = sizeof domain;
 
-	return !sys.getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) && domain == AF_UNIX &&
-	       !sys.getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) && listens;
+	if (sys.getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len))
+		return false;
+	if (domain == AF_INET || domain == AF_INET6) /* one that was shared before it was connected */
+		return fd_stream_has(cookie_of(fd));
+	return domain == AF_UNIX && !sys.getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) && listens;
 }
 
 /*

@@ -465,6 +465,30 @@ void fd_each_of(ref d, void (*f)(int fd, void *arg), void *arg)
 	each_word(UINT32_MAX, d, f, arg);
 }
 
+struct stream_search {
+	uint64_t cookie;
+	bool found;
+};
+
+static void stream_match(int fd, void *arg)
+{
+	struct stream_search *s = arg;
+	struct fd_entry *e = entry_find(fd);
+	ref d = e ? WORD_REF(atomic_load(&e->word)) : REF_NONE;
+
+	if (d && fd_kind(fd) == FD_STREAM)
+		s->found |= description_of(d)->cookie == s->cookie;
+}
+
+bool fd_stream_has(uint64_t cookie)
+{
+	struct stream_search s = {.cookie = cookie};
+
+	if (cookie)
+		each_word(0, 0, stream_match, &s);
+	return s.found;
+}
+
 /* ------------------------------------------------------------ undecided sockets */
 
 bool fd_tcp_is_v6(int fd)

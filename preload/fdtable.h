@@ -19,6 +19,8 @@ void fd_mark_option(int fd, uint32_t bit);
 uint64_t fd_options(int fd);
 /* True if the kernel socket is older than the last fork(): another process may hold it too. */
 bool fd_maybe_shared(int fd);
+/* Has a connection of the stack's this cookie? Holds nothing, for a child of vfork(). */
+bool fd_stream_has(uint64_t cookie);
 /* From now on it is: its number goes to another process. */
 void fd_mark_shared(int fd);
 /* FD_KERNEL from now on, by a decision: not a number of which this image knows nothing. */

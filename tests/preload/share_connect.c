@@ -4,9 +4,12 @@
  * kernel's in all of them.
  */
 #include <netinet/tcp.h>
+#include <spawn.h>
 #include <sys/ioctl.h>
 
 #include "shared.h"
+
+extern char **environ;
 
 static int turn[2][2];
 
@@ -365,6 +368,42 @@ static void handed_on(void)
 	turns_end();
 }
 
+/* To a program that nothing can be preloaded into, by each way; and by another number. */
+static void strangers(void)
+{
+	int fd = make(false);
+	char number[16], *argv[] = {getenv("TEST_STILL"), "say", number, NULL};
+	pid_t p;
+
+	puts("-- strangers");
+	p = begin();
+	if (!p) {
+		printf("child: connect %s\n", result_text(to_peer(fd)));
+		peer_script(fd, "e");
+		_exit(0);
+	}
+	ended("connected", p);
+	for (int how = 0; how < 4; how++) {
+		snprintf(number, sizeof number, "%d", how == 3 ? 40 : fd);
+		fflush(stdout);
+		if (how == 0)
+			p = fork();
+		else if (how == 1)
+			p = posix_spawn(&p, argv[0], NULL, NULL, argv, environ) ? -1 : p;
+		else
+			p = vfork();
+		if (!p) {
+			if (how == 3)
+				dup2(fd, 40);
+			execv(argv[0], argv);
+			_exit(9);
+		}
+		ended("stranger", p);
+	}
+	say("parent", fd, "hello");
+	close(fd);
+}
+
 /* By sendto(), which names the peer. */
 static void fast_open(void)
 {
@@ -470,6 +509,7 @@ int main(int argc, char **argv)
 	asleep(EPOLLET);
 	passed();
 	handed_on();
+	strangers();
 	fast_open();
 	unspecified();
 	threads();
