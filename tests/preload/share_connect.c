@@ -11,6 +11,13 @@
 
 extern char **environ;
 
+/* Ends a child; what it has printed is printed. */
+static void leave(int status)
+{
+	fflush(stdout);
+	_exit(status);
+}
+
 static int turn[2][2];
 
 static void turns_begin(void)
@@ -102,7 +109,7 @@ static void child_connects(bool bound, int how)
 			close(fd), close(copy);
 		if (how == 1)
 			raise(SIGKILL);
-		_exit(0);
+		leave(0);
 	}
 	await(0);
 	facts("parent", copy);
@@ -134,7 +141,7 @@ static void parent_connects(void)
 		await(0);
 		facts("child", fd);
 		say("child", fd, "hello");
-		_exit(0);
+		leave(0);
 	}
 	printf("parent: connect %s\n", result_text(to_peer(fd)));
 	peer_script(fd, "e");
@@ -163,7 +170,7 @@ static void nonblocking(uint32_t how)
 		printf("child: connect %s\n", result_text(to_peer(fd)));
 		go(0);
 		await(1);
-		_exit(0);
+		leave(0);
 	}
 	await(0);
 	ep_show("parent", ep, 4, 20000);
@@ -197,7 +204,7 @@ static void refused(void)
 	if (!p) {
 		printf("child: connect %s\n", result_text(connect(fd, (struct sockaddr *)&a, sizeof a)));
 		facts("child", fd);
-		_exit(0);
+		leave(0);
 	}
 	ended("refused", p);
 	getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &len);
@@ -231,7 +238,7 @@ static void elsewhere(bool member)
 		printf("child: write %s\n", result_text(write(fd, "child", 5)));
 		go(1);
 		await(0);
-		_exit(0);
+		leave(0);
 	}
 	if (member) {
 		ep_add(ep, fd, EPOLLIN | EPOLLET, 5);
@@ -285,13 +292,13 @@ static void asleep(uint32_t how)
 		close(ep);
 		msleep(100);
 		if (connect(fd, (struct sockaddr *)&a, sizeof a))
-			_exit(1);
+			leave(1);
 		msleep(100);
 		c = accept(l, NULL, NULL);
 		if (write(c, "late", 4) != 4)
-			_exit(2);
+			leave(2);
 		msleep(100);
-		_exit(0);
+		leave(0);
 	}
 	ep_show("asleep", ep, 4, 20000);
 	printf("read %s", result_text(recv(fd, b, 4, MSG_WAITALL)));
@@ -323,7 +330,7 @@ static void passed(void)
 		peer_script(got[0], "e");
 		say("child", got[0], "hello");
 		printf("child: back %s\n", result_text(give(pair[1], 'x', got, 1)));
-		_exit(0);
+		leave(0);
 	}
 	give(pair[0], 'x', &fd, 1);
 	printf("parent: %d\n", take(pair[0], &b, got, FDS, 0, NULL));
@@ -357,7 +364,7 @@ static void handed_on(void)
 		await(0);
 		snprintf(number, sizeof number, "%d", fd);
 		execv(self, argv);
-		_exit(9);
+		leave(9);
 	}
 	printf("parent: connect %s\n", result_text(to_peer(fd)));
 	peer_script(fd, "e");
@@ -380,7 +387,7 @@ static void strangers(void)
 	if (!p) {
 		printf("child: connect %s\n", result_text(to_peer(fd)));
 		peer_script(fd, "e");
-		_exit(0);
+		leave(0);
 	}
 	ended("connected", p);
 	for (int how = 0; how < 4; how++) {
@@ -396,7 +403,7 @@ static void strangers(void)
 			if (how == 3)
 				dup2(fd, 40);
 			execv(argv[0], argv);
-			_exit(9);
+			leave(9);
 		}
 		ended("stranger", p);
 	}
@@ -416,7 +423,7 @@ static void fast_open(void)
 	if (!p) {
 		printf("child: %s\n",
 		       result_text(sendto(fd, "e\n", 2, MSG_FASTOPEN, (struct sockaddr *)&a, sizeof a)));
-		_exit(0);
+		leave(0);
 	}
 	ended("fast open", p);
 	say("parent", fd, "hello");
@@ -436,7 +443,7 @@ static void unspecified(void)
 		printf("child: connect %s\n", result_text(connect(fd, &a, sizeof a)));
 		printf("child: connect %s\n", result_text(to_peer(fd)));
 		peer_script(fd, "e");
-		_exit(0);
+		leave(0);
 	}
 	ended("unspecified", p);
 	say("parent", fd, "hello");
@@ -449,7 +456,7 @@ static void unspecified(void)
 }
 
 /* One thread connects while another forks. */
-static volatile int forking;
+static _Atomic int forking;
 
 static void *forker(void *arg)
 {

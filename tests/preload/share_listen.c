@@ -11,6 +11,13 @@
 
 extern char **environ;
 
+/* Ends a child; what it has printed is printed. */
+static void leave(int status)
+{
+	fflush(stdout);
+	_exit(status);
+}
+
 enum first { FRESH, BOUND, DUAL };
 
 static void bind_any(int fd)
@@ -153,7 +160,7 @@ static void child_listens(const char *what, enum first first, int how)
 			close(fd);
 		if (how == 1)
 			raise(SIGKILL);
-		_exit(0);
+		leave(0);
 	}
 	await(0);
 	facts("parent", fd);
@@ -186,7 +193,7 @@ static void parent_listens(const char *what, enum first first)
 		serve("child", fd);
 		serve("child", fd);
 		close(fd);
-		_exit(0);
+		leave(0);
 	}
 	if (first == FRESH)
 		bind_any(fd);
@@ -233,7 +240,7 @@ static void verbs(void)
 		printf("child: listen again %s\n", result_text(listen(fd, 5)));
 		go(0);
 		await(1);
-		_exit(0);
+		leave(0);
 	}
 	printf("parent: accept %s\n", result_text(accept(make(FRESH), NULL, NULL)));
 	await(0);
@@ -290,7 +297,7 @@ static void undecided(void)
 		go(0);
 		await(1);
 		facts("child: shut down", fd);
-		_exit(0);
+		leave(0);
 	}
 	await(0);
 	copy = dup(fd);
@@ -324,7 +331,7 @@ static void many(void)
 	if (!p) {
 		printf("child: listen %s\n", result_text(listen(fd[251], 5)));
 		printf("child: listen %s\n", result_text(listen(fd[250], 5)));
-		_exit(0);
+		leave(0);
 	}
 	ended("many", p);
 	for (int i = 250; i < 252; i++) {
@@ -359,10 +366,10 @@ static void member(const char *what, enum first first, uint32_t events, bool ear
 			bind_any(fd);
 		msleep(50);
 		if (listen(fd, 5))
-			_exit(1);
+			leave(1);
 		go(1);
 		await(0);
-		_exit(0);
+		leave(0);
 	}
 	if (!early)
 		ep_add(ep, fd, events, 7);
@@ -405,11 +412,11 @@ static void sleeper(bool early)
 		close(ep);
 		msleep(100);
 		if (listen(fd, 5))
-			_exit(1);
+			leave(1);
 		msleep(50);
 		ask = peer_call_back(port_of(fd), "d2000 s");
 		msleep(300);
-		_exit(0);
+		leave(0);
 	}
 	if (!early) {
 		ep_add(ep, fd, EPOLLIN | EPOLLET, 7);
@@ -446,14 +453,14 @@ static void neighbour(enum first first, int how)
 			bind_any(fd);
 		msleep(50);
 		if (listen(fd, 5))
-			_exit(1);
+			leave(1);
 		go(0);
 		msleep(100);
 		a.sin_port = htons((uint16_t)port_of(fd));
 		if (connect(client, (struct sockaddr *)&a, sizeof a) || write(client, "n", 1) != 1)
-			_exit(2);
+			leave(2);
 		await(1);
-		_exit(0);
+		leave(0);
 	}
 	if (how != 2)
 		await(0);
@@ -502,11 +509,11 @@ static int other(int from)
 			close(kept);
 			break;
 		case 'x':
-			_exit(0);
+			leave(0);
 		}
 		fflush(stdout);
 		if (write(from, "k", 1) != 1)
-			_exit(8);
+			leave(8);
 	}
 	return 0;
 }
@@ -601,7 +608,7 @@ static void executed(const char *what, enum first first, int how)
 	}
 	if (!p) {
 		execv(self, argv);
-		_exit(9);
+		leave(9);
 	}
 	ended(what, p);
 	facts("parent", fd);
@@ -638,7 +645,7 @@ static void becomes(enum first first)
 	if (!p) {
 		snprintf(number, sizeof number, "%d", make(first));
 		execv(self, argv);
-		_exit(9);
+		leave(9);
 	}
 	ended("becomes", p);
 }
