@@ -1,7 +1,7 @@
 """cpython.py RESULTS SECONDS MODULE... - run modules of CPython's test suite, one line for each test into RESULTS.
 
 A line is "outcome <tab> test": passed, skipped, failed, or hung. It is written when the test has ended, so that one that kills
-the interpreter or sleeps for longer than SECONDS costs only itself: started again with the same RESULTS (run.sh does), the
+the interpreter or sleeps for longer than SECONDS, or what follows it does, costs only itself: started again with the same RESULTS (run.sh does), the
 runner goes on behind it. Exit status: 0 when it came to the end, 1 when it has to be started again.
 """
 
@@ -31,7 +31,8 @@ class Lines(unittest.TestResult):
         faulthandler.dump_traceback_later(self.seconds, exit=True)
 
     def stopTest(self, test):
-        faulthandler.cancel_dump_traceback_later()
+        # What comes behind the tests may hang as well: a child that one left behind is waited for.
+        faulthandler.dump_traceback_later(self.seconds, exit=True)
         super().stopTest(test)
         self.line(self.outcome, test)
 
