@@ -78,12 +78,22 @@ ssize_t readv(int fd, const struct iovec *iov, int iovcnt)
 	return UNCONCERNED(readv) ? KNOWN(readv)(fd, iov, iovcnt) : readv_known(fd, iov, iovcnt);
 }
 
-/* preadv2/pwritev2 flags as message flags; negative: refused. */
-static int rwf_flags(int flags)
+#define RWF_NOSIGNAL_ 0x100 /* of Linux 6.18 */
+
+/*
+ * preadv2/pwritev2 flags as message flags; negative: refused. The younger ones are the kernel's to know: a
+ * placeholder is never read from.
+ */
+static int rwf_flags(int fd, int flags)
 {
-	if (flags & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT))
-		return -EOPNOTSUPP;
-	return flags & RWF_NOWAIT ? MSG_DONTWAIT : 0;
+	int saved_errno = errno, r = 0;
+	char byte;
+
+	if (flags & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT) &&
+	    REAL(preadv64v2)(fd, &(struct iovec){&byte, 1}, 1, -1, flags) < 0 && errno == EOPNOTSUPP)
+		r = -EOPNOTSUPP;
+	errno = saved_errno;
+	return r ? r : (flags & RWF_NOWAIT ? MSG_DONTWAIT : 0) | (flags & RWF_NOSIGNAL_ ? MSG_NOSIGNAL : 0);
 }
 
 ssize_t preadv64v2(int fd, const struct iovec *iov, int iovcnt, off64_t offset, int flags)
@@ -91,7 +101,7 @@ ssize_t preadv64v2(int fd, const struct iovec *iov, int iovcnt, off64_t offset, 
 	/* a position on a socket: the placeholder answers ESPIPE */
 	if (!fd_is_stack(fd) || offset != -1)
 		return REAL(preadv64v2)(fd, iov, iovcnt, offset, flags);
-	int f = rwf_flags(flags);
+	int f = rwf_flags(fd, flags);
 	return STACK_CALL(fd,
 			  f < 0			      ? f
 			  : vector_empty(iov, iovcnt) ? 0
@@ -141,7 +151,7 @@ ssize_t pwritev64v2(int fd, const struct iovec *iov, int iovcnt, off64_t offset,
 {
 	if (!fd_is_stack(fd) || offset != -1)
 		return REAL(pwritev64v2)(fd, iov, iovcnt, offset, flags);
-	int f = rwf_flags(flags);
+	int f = rwf_flags(fd, flags);
 	return STACK_CALL(fd, f < 0 ? f : socket_send(fd, held, iov, iovcnt, f),
 			  REAL(pwritev64v2)(fd, iov, iovcnt, offset, flags));
 }
@@ -203,11 +213,15 @@ ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t size, int flags, stru
 	return recvfrom(fd, buf, n, flags, sa, len);
 }
 
+#define CMSG_COMPAT 0x80000000u /* MSG_CMSG_COMPAT: of the kernel's own */
+
 static int64_t recv_message(int fd, ref d, struct msghdr *m, int flags)
 {
 	size_t used = 0;
 	int64_t r;
 
+	if ((unsigned int)flags & CMSG_COMPAT)
+		return -EINVAL;
 	if (!memory_readable(m, sizeof *m))
 		return -EFAULT;
 	if (m->msg_iovlen > INT32_MAX)
@@ -371,6 +385,8 @@ static int64_t send_message(int fd, ref d, const struct msghdr *m, int flags)
 {
 	int64_t r;
 
+	if ((unsigned int)flags & CMSG_COMPAT)
+		return -EINVAL;
 	if (!memory_readable(m, sizeof *m))
 		return -EFAULT;
 	if (m->msg_iovlen > INT32_MAX)

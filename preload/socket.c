@@ -213,14 +213,14 @@ static int64_t recv_once(struct description *p, const struct window *w, uint32_t
  * none of it; errors and the end are seen. A peek at one byte does that, but for
  * an urgent byte in front.
  */
-static int64_t recv_nothing(struct description *p)
+static int64_t recv_nothing(struct description *p, bool urgent)
 {
 	uint8_t byte;
 	struct window w = {.iov[0] = {&byte, 1}, .count = 1, .bytes = 1};
-	int64_t r = recv_once(p, &w, SOCK_MSG_PEEK);
+	int64_t r = recv_once(p, &w, SOCK_MSG_PEEK | (urgent ? SOCK_MSG_OOB : 0));
 	int mark = 0;
 
-	if (r == -EAGAIN) {
+	if (r == -EAGAIN && !urgent) {
 		struct stack_cx *cx = netio_enter(the_stack);
 
 		if (p->sock && !sock_get_option(cx, p->sock, SOCK_OPT_ATMARK, &mark) && mark)
@@ -322,7 +322,7 @@ int64_t socket_recv(int fd, ref d, const struct iovec *iov, int iovcnt, int flag
 		/* what a peek saw before does not add up */
 		uint64_t from = flags & MSG_PEEK ? 0 : (uint64_t)done;
 		r = total ? recv_available(p, iov, iovcnt, from, (uint64_t)total, flags, &ended)
-			  : recv_nothing(p);
+			  : recv_nothing(p, flags & MSG_OOB);
 		if (r > 0)
 			done = flags & MSG_PEEK ? MAX_OF(done, r) : done + r;
 		if (r < 0 && r != -EAGAIN)
@@ -387,6 +387,24 @@ void sigpipe_raise(void)
 	sys.syscall(SYS_tgkill, getpid(), (int)sys.syscall(SYS_gettid), SIGPIPE);
 }
 
+/* MSG_FASTOPEN is a connect(), and this comes after one. */
+static int fastopen_late(struct description *p)
+{
+	enum { LINUX_SYN_SENT = 2, LINUX_SYN_RECV = 3, LINUX_CLOSE = 7 };
+	struct sock_info i = {.state = LINUX_CLOSE};
+	struct stack_cx *cx;
+	bool begun;
+
+	lib_enter();
+	cx = netio_enter(the_stack);
+	begun = p->sock && !sock_info(cx, p->sock, &i) && sock_connect_begun(cx, p->sock);
+	netio_leave(the_stack);
+	lib_leave();
+	if (i.state == LINUX_SYN_SENT || i.state == LINUX_SYN_RECV)
+		return -EALREADY;
+	return i.state == LINUX_CLOSE && !begun ? -EINVAL : -EISCONN; /* EINVAL: to where? */
+}
+
 int64_t socket_send(int fd, ref d, const struct iovec *iov, int iovcnt, int flags)
 {
 	struct description *p = description_of(d);
@@ -398,6 +416,8 @@ int64_t socket_send(int fd, ref d, const struct iovec *iov, int iovcnt, int flag
 	(void)fd;
 	if (total < 0)
 		return total;
+	if (flags & MSG_FASTOPEN)
+		return fastopen_late(p);
 	if (p->kind == FD_LISTENER)
 		r = -EPIPE;
 	lib_enter();
