@@ -57,7 +57,8 @@ ssize_t __read_chk(int fd, void *buf, size_t n, size_t size)
 
 static bool vector_empty(const struct iovec *iov, int iovcnt)
 {
-	if (iovcnt < 0 || iovcnt > 1024 || !iov || !memory_readable(iov, (size_t)iovcnt * sizeof *iov))
+	if (iovcnt < 0 || iovcnt > 1024 ||
+	    (iovcnt && (!iov || !memory_readable(iov, (size_t)iovcnt * sizeof *iov))))
 		return false; /* socket_recv() says what is wrong */
 	for (int i = 0; i < iovcnt; i++)
 		if (iov[i].iov_len)
@@ -152,7 +153,10 @@ ssize_t pwritev64v2(int fd, const struct iovec *iov, int iovcnt, off64_t offset,
 	if (!fd_is_stack(fd) || offset != -1)
 		return REAL(pwritev64v2)(fd, iov, iovcnt, offset, flags);
 	int f = rwf_flags(fd, flags);
-	return STACK_CALL(fd, f < 0 ? f : socket_send(fd, held, iov, iovcnt, f),
+	return STACK_CALL(fd,
+			  f < 0				   ? f
+			  : vector_is_nothing(iov, iovcnt) ? 0
+							   : socket_send(fd, held, iov, iovcnt, f),
 			  REAL(pwritev64v2)(fd, iov, iovcnt, offset, flags));
 }
 

@@ -188,6 +188,8 @@ static void vectors(int fd)
 	for (int i = 0; i < 1100; i++)
 		many[i] = (struct iovec){b, 0};
 	SHOW(readv(fd, many, 0));
+	SHOW(readv(fd, NULL, 0));
+	SHOW(preadv2(fd, NULL, 0, -1, 0));
 	SHOW(readv(fd, many, -1));
 	SHOW(readv(fd, many, 1025));
 	SHOW(readv(fd, NULL, 1));
@@ -196,6 +198,7 @@ static void vectors(int fd)
 	SHOW(writev(fd, many, -1));
 	SHOW(writev(fd, many, 1025));
 	SHOW(writev(fd, many, 1024));
+	SHOW(pwritev2(fd, many, 2, -1, 0));
 	SHOW(writev(fd, NULL, 1));
 	SHOW(writev(fd, bad, 2));
 	SHOW(sendmsg(fd, &m, MSG_NOSIGNAL));
