@@ -4,17 +4,6 @@
 # device: the interface that the stack reads.
 device() { echo "${UTCP_DEV#*:}"; }
 
-# still COMMAND...: what it prints stays the same for a second: nothing moves. A busy machine gets there later.
-still() {
-	local before
-	for _ in {1..20}; do
-		before=$("$@")
-		sleep 1
-		[ "$before" != "$("$@")" ] || return 0
-	done
-	return 1
-}
-
 echo_write() {
 	cat >echo.py <<-END
 		import socket, threading

@@ -155,6 +155,17 @@ wait_until() {
 	return 1
 }
 
+# still COMMAND...: what it prints stays the same for a second: nothing moves. A busy machine gets there later.
+still() {
+	local before
+	for _ in {1..20}; do
+		before=$("$@")
+		sleep 1
+		[ "$before" != "$("$@")" ] || return 0
+	done
+	return 1
+}
+
 kernel_listens() { # PORT
 	[ -n "$(ss -Hltn "sport = :$1")" ]
 }
