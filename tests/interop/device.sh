@@ -151,10 +151,10 @@ c_device_deleted() {
 		os.kill(child, signal.SIGKILL)
 		os.waitpid(child, 0)
 	END
-	mkfifo go
-	UTCP_LOG=$WORK/log ours /usr/bin/python3 deleted.py <go >out &
+	mkfifo deleted.go # the cases have one folder
+	UTCP_LOG=$WORK/log ours /usr/bin/python3 deleted.py <deleted.go >out &
 	SERVER=$!
-	exec 5>go
+	exec 5>deleted.go
 	wait_until 200 "the connections" grep -q ready out || fail "no connections"
 	sleep 0.3 # those who sleep do so, as a rule
 	ip link del "$(device)"
