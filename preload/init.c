@@ -92,6 +92,7 @@ static void netio_says(const char *line)
 static void init(void)
 {
 	char why[512];
+	int err;
 
 	process.pid = getpid();
 	sys_init();
@@ -102,8 +103,13 @@ static void init(void)
 		config_broken = true;
 		the_config.require = environment_requires();
 	}
-	log_open();
+	err = log_open();
 	netio_set_report(netio_says);
+	/* The launcher has seen to it. A program that was handed connections may have lost its rights since.
+	 */
+	if (err && !getenv("UTCP_REPORT") && !getenv("UTCP_INHERIT"))
+		log_line("the log %.200s cannot be opened (%s), messages go to stderr; check UTCP_LOG",
+			 the_config.log_path, strerror(-err));
 	if (config_broken)
 		log_line("%s", why);
 	/* The launcher has said it, and set UTCP_REPORT. */

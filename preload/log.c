@@ -20,13 +20,13 @@
 
 static _Atomic int log_fd = -1;
 
-void log_open(void)
+int log_open(void)
 {
 	int saved = errno, expected = -1;
 	long fd;
 
 	if (!the_config.log_path[0] || atomic_load(&log_fd) >= 0)
-		return;
+		return 0;
 	fd = netio_fd_call(SYS_openat, AT_FDCWD, (long)the_config.log_path,
 			   O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600);
 	if (fd >= 0)
@@ -34,6 +34,7 @@ void log_open(void)
 	if (fd >= 0 && !atomic_compare_exchange_strong(&log_fd, &expected, (int)fd))
 		netio_unprotect_close((int)fd);
 	errno = saved;
+	return fd < 0 ? (int)fd : 0;
 }
 
 /* The file if there is one; -1: nowhere. */

@@ -471,7 +471,7 @@ const char *policy_fallback_reason(const struct config *c, bool server, const st
 /* One line "utcp: ..." to stderr or UTCP_LOG. Async-signal-safe, no malloc, no stdio. */
 void log_line(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Open UTCP_LOG now (after config_load(), before chroot or setuid can take the path away). */
-void log_open(void);
+int log_open(void); /* 0 or a negative errno: then lines go to stderr */
 /* snprintf() for the few conversions that a message needs (s c d i u x X p %, l ll z, width, precision). */
 int log_format(char *buf, size_t len, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 int log_vformat(char *buf, size_t len, const char *fmt, va_list *ap); /* format.c */

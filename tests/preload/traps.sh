@@ -463,6 +463,26 @@ c_t23_numbers() {
 	kill $HOARD
 }
 
+# A log that cannot be written is said where it would be by default, once, and costs nothing else.
+c_t23_log() {
+	build require
+	local path
+	for path in "$WORK/none/log" "$WORK"; do
+		UTCP_LOG=$path ours ./require connect "$KERNEL" 7000 >out 2>err
+		cat err
+		same ok "$(cat out)"
+		same 1 "$(grep -c . err)"
+		grep -q "^utcp: the log $path cannot be opened (.*), messages go to stderr; check UTCP_LOG" err || fail "it is not said"
+	done
+	# messages of this process are not lost
+	UTCP_LOG=$WORK/none/log UTCP_DEV=packet:none ours ./require connect "$KERNEL" 7000 >out 2>err
+	cat err
+	same 2 "$(grep -c '^utcp: ' err)"
+	UTCP_LOG=$WORK/log ours ./require connect "$KERNEL" 7000 >out 2>err
+	same ok "$(cat out)"
+	same 0 "$(grep -c . err)"
+}
+
 # ------------------------------------------------------------ 28: no silent fallback
 
 c_t28_require() {
