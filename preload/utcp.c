@@ -21,11 +21,13 @@
 #include <linux/capability.h>
 #include <net/if.h>
 #include <pcap/pcap.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -379,12 +381,20 @@ static void check_privileges(const char *path, int fd)
 #error "utcp knows x86-64 and aarch64"
 #endif
 
+/* The kernel does not execute it; execvp() would have a shell read it. */
+static void damaged(const char *path)
+{
+	die(EXIT_CANNOT_RUN, "%s: %s; the file is damaged", path, strerror(ENOEXEC));
+}
+
 /* Has it a dynamic linker, and one that can load our library? */
 static void check_elf(const char *path, int fd, const Elf64_Ehdr *h)
 {
 	const char *base = strrchr(path, '/');
 	char interp[PATH_MAX] = "";
 
+	if (h->e_type != ET_EXEC && h->e_type != ET_DYN)
+		damaged(path);
 	if (h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_machine != OUR_MACHINE)
 		die(EXIT_USAGE,
 		    "%s is built for another machine than libutcp.so; use a 64-bit native program", path);
@@ -393,10 +403,13 @@ static void check_elf(const char *path, int fd, const Elf64_Ehdr *h)
 
 		if (pread(fd, &ph, sizeof ph, (off_t)(h->e_phoff + (uint64_t)i * h->e_phentsize)) !=
 		    (ssize_t)sizeof ph)
-			break;
-		if (ph.p_type == PT_INTERP && ph.p_filesz < sizeof interp &&
-		    pread(fd, interp, ph.p_filesz, (off_t)ph.p_offset) == (ssize_t)ph.p_filesz)
-			break;
+			damaged(path);
+		if (ph.p_type != PT_INTERP)
+			continue;
+		if (ph.p_filesz < 2 || ph.p_filesz >= sizeof interp ||
+		    pread(fd, interp, ph.p_filesz, (off_t)ph.p_offset) != (ssize_t)ph.p_filesz)
+			damaged(path);
+		break;
 	}
 	/* The dynamic linker run as a command has no interpreter, and preloads. */
 	if (!interp[0] && strncmp(base ? base + 1 : path, "ld-linux", 8) != 0)
@@ -441,7 +454,9 @@ static void check_target(const char *path, int depth)
 	if (fd < 0)
 		return; /* executable but not readable: exec decides */
 	n = read(fd, &head, sizeof head - 1);
-	if (n >= (ssize_t)sizeof head.elf && !memcmp(head.elf.e_ident, ELFMAG, SELFMAG)) {
+	if (n >= SELFMAG && !memcmp(head.elf.e_ident, ELFMAG, SELFMAG)) {
+		if (n < (ssize_t)sizeof head.elf)
+			damaged(path);
 		check_privileges(path, fd);
 		check_elf(path, fd, &head.elf);
 	} else if (n > 2 && head.text[0] == '#' && head.text[1] == '!') {
@@ -480,12 +495,42 @@ static void library_find(char *out)
 	die(EXIT_USAGE, "libutcp.so is neither in %s nor in %s/../lib; run make or make install", self, self);
 }
 
+/*
+ * The dynamic linker passes over a library that it cannot load, and the command would start without the
+ * stack; or it dies of it, and the command with it. As a program the library prints its configuration, by the
+ * same linker.
+ */
+static void library_check(const char *library)
+{
+	char *argv[] = {(char *)(uintptr_t)library, NULL};
+	posix_spawn_file_actions_t quiet;
+	int err, status = 0;
+	pid_t pid;
+
+	if (access(library, X_OK))
+		return;
+	unsetenv(NETIO_KEEPER_VARIABLE);
+	posix_spawn_file_actions_init(&quiet);
+	posix_spawn_file_actions_addopen(&quiet, 1, "/dev/null", O_WRONLY, 0);
+	posix_spawn_file_actions_adddup2(&quiet, 1, 2);
+	err = posix_spawn(&pid, library, &quiet, NULL, argv, environ);
+	posix_spawn_file_actions_destroy(&quiet);
+	while (!err && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	/* No process to be had: that says nothing of the file. */
+	if (err == EPERM || err == EAGAIN || err == ENOMEM || err == EMFILE || err == ENFILE)
+		return;
+	if (err || status)
+		die(EXIT_USAGE, "%s is damaged; run make or make install again", library);
+}
+
 static void preload(void)
 {
 	const char *old = getenv("LD_PRELOAD");
 	char library[PATH_MAX], *value;
 
 	library_find(library);
+	library_check(library);
 	if (strpbrk(library, " :"))
 		die(EXIT_USAGE, "the path %s has a space or colon, which LD_PRELOAD cannot carry; move it",
 		    library);

@@ -8,6 +8,7 @@ set -u
 playground_enter "$@"
 cd "$WORK" || exit 1
 topology_tap
+LIB=$BUILD/libutcp.so
 passed=0 failed=0
 
 # expect STATUS PATTERN COMMAND...: status, and exactly one line on stderr that begins "utcp: " and fits.
@@ -154,6 +155,33 @@ expect 127 'No such file' "$UTCP" ./nosuch
 : >plain.txt
 expect 126 'Permission denied' "$UTCP" ./plain.txt
 expect 126 'Permission denied' "$UTCP" /etc
+# files that are cut short: the command, its interpreter, the library
+for n in 4 63 100 600; do
+	head -c $n /bin/true >short
+	chmod 755 short
+	expect 126 'short: Exec format error' "$UTCP" ./short
+done
+
+printf '#!%s\n' "$WORK/short" >script
+chmod 755 script
+expect 126 'short: Exec format error' "$UTCP" ./script
+printf 'int x;\n' | gcc -c -xc -o object - && chmod 755 object
+expect 126 'object: Exec format error' "$UTCP" ./object
+mkdir damaged
+cp "$UTCP" damaged/utcp
+size=$(stat -c %s "$LIB")
+for n in 0 3 63 1000 4096 100000 300000; do
+	head -c "$n" "$LIB" >damaged/libutcp.so
+	chmod 755 damaged/libutcp.so
+	expect 2 'libutcp.so is damaged' damaged/utcp touch started
+done
+head -c "$size" /dev/zero >damaged/libutcp.so
+expect 2 'libutcp.so is damaged' damaged/utcp touch started
+{ head -c 2000 "$LIB" && tail -c +2001 /dev/zero | head -c $((size - 2000)); } >damaged/libutcp.so
+expect 2 'libutcp.so is damaged' damaged/utcp touch started
+works '' test ! -e started
+cp "$LIB" damaged/libutcp.so
+works fine damaged/utcp echo fine
 printf 'int main(void) { return 0; }\n' | gcc -static -xc -o static - 2>/dev/null
 if [ -x static ]; then
 	expect 2 'static is statically linked' "$UTCP" ./static
