@@ -62,7 +62,7 @@ c_device_down_up() {
 		while b := c.recv(65536):
 		    c.sendall(b)
 	END
-	ours /usr/bin/python3 carry.py >out &
+	ours /usr/bin/python3 carry.py >carry.out &
 	SERVER=$!
 	wait_until 200 "the first bytes" test -s moved
 	echo "down"
@@ -72,7 +72,7 @@ c_device_down_up() {
 	spin_free
 	echo "up, from $(cat moved) bytes on"
 	ip link set "$dev" up
-	wait_until 600 "the end" grep -q carried out || fail "it does not go on: $(cat moved)"
+	wait_until 600 "the end" grep -q carried carry.out || fail "it does not go on: $(cat moved)"
 	timeout 60 nc.openbsd -N "$STACK" 7901 <www/two >got || fail "as a server: status $?"
 	cmp got www/two || fail "as a server: the bytes differ"
 	wait "$SERVER" || fail "status $?"
@@ -151,16 +151,16 @@ c_device_deleted() {
 		os.kill(child, signal.SIGKILL)
 		os.waitpid(child, 0)
 	END
-	mkfifo deleted.go # the cases have one folder
-	UTCP_LOG=$WORK/log ours /usr/bin/python3 deleted.py <deleted.go >out &
+	mkfifo deleted.go || fail "no fifo"
+	UTCP_LOG=$WORK/deleted.log ours /usr/bin/python3 deleted.py <deleted.go >deleted.out &
 	SERVER=$!
 	exec 5>deleted.go
-	wait_until 200 "the connections" grep -q ready out || fail "no connections"
+	wait_until 200 "the connections" grep -q ready deleted.out || fail "no connections"
 	sleep 0.3 # those who sleep do so, as a rule
 	ip link del "$(device)"
 	echo >&5
-	wait_until 300 "the new connection's end" grep -q '^new:' out || fail "it hangs: $(cat out)"
-	cat >want <<-END
+	wait_until 300 "the new connection's end" grep -q '^new:' deleted.out || fail "it hangs: $(cat deleted.out)"
+	cat >deleted.want <<-END
 		ready
 		send: 1
 		asleep: ETIMEDOUT
@@ -170,9 +170,9 @@ c_device_deleted() {
 		idle: timed out
 		new: ETIMEDOUT
 	END
-	diff want out || fail "other answers"
+	diff deleted.want deleted.out || fail "other answers"
 	spin_free
-	[ "$(cat log)" = "utcp: device $UTCP_DEV is gone; connections on it will time out" ] || fail "log: $(cat log)"
+	[ "$(cat deleted.log)" = "utcp: device $UTCP_DEV is gone; connections on it will time out" ] || fail "log: $(cat deleted.log)"
 	exec 5>&-
 	wait "$SERVER" || fail "status $?"
 	kill $ECHO
