@@ -74,7 +74,7 @@ static void info_totals(const struct tcb *t, struct sock_info *o)
 {
 	o->total_retrans = t->total_retrans;
 	o->bytes_acked = t->bytes_acked;
-	o->bytes_received = t->bytes_received;
+	o->bytes_received = t->bytes_received + t->fin_received; /* Linux counts sequence numbers */
 	o->bytes_sent = t->bytes_sent;
 	o->bytes_retrans = t->bytes_retrans;
 	o->segs_in = t->segs_in;
