@@ -6,7 +6,8 @@
 # beside this file lists those that may not, each with its reason. One that failed is given a second chance, on both
 # sides, because tests of threads and time-outs fail now and then on a busy machine: what fails twice counts.
 #
-# Each run has network, PID and mount namespaces of its own and a directory that is removed. SECONDS_EACH: how long one
+# Each run has network, PID and mount namespaces of its own and a directory that is removed. The interpreter is not
+# their first process: that one has no keeper, and programs that it starts cannot enter its stack. SECONDS_EACH: how long one
 # test may take; KEEP=DIR keeps what the tests said.
 set -u
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
@@ -36,7 +37,7 @@ side() {
 		[ "$1" = kernel ] || by=(env UTCP_DEV=none UTCP_LOOPBACK=stack UTCP_REQUIRE=1 UTCP_REPORT=0
 			"UTCP_LOG=$work/$3.log" "UTCP_STATS=$work/$3.stats.$turn" "LD_PRELOAD=$BUILD/libutcp.so")
 		(cd "$cwd" && timeout -k 5 3600 unshare -n -p -m -f --kill-child --mount-proc -- \
-			bash -c 'ip link set lo up; exec "$@"' - "${by[@]}" \
+			bash -c 'ip link set lo up; "$@"; exit $?' - "${by[@]}" \
 			/usr/bin/python3 "$here/cpython.py" "$2" "$seconds" "$3") >>"$2.said" 2>&1 </dev/null && break
 	done
 	rm -rf "$cwd"
