@@ -30,6 +30,7 @@
 #include "preload/fdtable.h"
 #include "preload/options.h"
 #include "preload/socket.h"
+#include "preload/undecided.h"
 
 /* ------------------------------------------------------------ before the decision */
 
@@ -654,7 +655,7 @@ static int set_stack(struct description *p, int row, const void *value, socklen_
 	return set_core(p, (enum sock_option)o->arg, v);
 }
 
-int socket_set_option(int fd, ref d, int level, int name, const void *value, socklen_t len)
+static int set_option(int fd, ref d, int level, int name, const void *value, socklen_t len)
 {
 	struct description *p = description_of(d);
 	int row = option_row(level, name), r, v;
@@ -685,4 +686,11 @@ int socket_set_option(int fd, ref d, int level, int name, const void *value, soc
 	if (sys.setsockopt(fd, level, name, value, len))
 		return -errno;
 	return option_table[row].how == CONST ? 0 : set_stack(p, row, value, len);
+}
+
+int socket_set_option(int fd, ref d, int level, int name, const void *value, socklen_t len)
+{
+	int r = set_option(fd, d, level, name, value, len);
+
+	return r == -ENOPROTOOPT ? undecided_set_option(fd, d, level, name, value, len) : r;
 }

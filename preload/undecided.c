@@ -205,6 +205,18 @@ bool undecided_lost(int fd, ref d)
 	return true;
 }
 
+int undecided_set_option(int fd, ref d, int level, int name, const void *value, socklen_t len)
+{
+	if (!description_of(d)->undecided || the_config.require)
+		return -ENOPROTOOPT;
+	if (sys.setsockopt(fd, level, name, value, len))
+		return -errno;
+	fallback_note("an option that only the kernel has");
+	undecided_leave(d);
+	undecided_tell((void *)(uintptr_t)d);
+	return 0;
+}
+
 /* ------------------------------------------------------------ connect */
 
 /* The same description goes on as a connection. False: it is one, or left, since another was faster. */

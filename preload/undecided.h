@@ -22,6 +22,8 @@ void undecided_tell(void *description);
 void undecided_gone(int fd);
 /* A program without hooks listens on it: it has left. */
 bool undecided_lost(int fd, ref d);
+/* An option that the stack has not: an undecided socket may have it, and leaves. Else -ENOPROTOOPT. */
+int undecided_set_option(int fd, ref d, int level, int name, const void *value, socklen_t len);
 /* connect() on one that does not listen. */
 int undecided_connect(int fd, ref d, const struct sockaddr *sa, socklen_t len);
 

@@ -375,6 +375,73 @@ static void handed_on(void)
 	turns_end();
 }
 
+/* Fresh over exec(), with nobody else: the new program connects it. */
+static int connector(int fd)
+{
+	printf("connector: %s\n", result_text(to_peer(fd)));
+	peer_script(fd, "e");
+	return say("connector", fd, "from a new program");
+}
+
+static void becomes(void)
+{
+	pid_t p;
+
+	puts("-- becomes");
+	p = begin();
+	if (!p) {
+		char number[16], *argv[] = {self, "connector", number, NULL};
+
+		snprintf(number, sizeof number, "%d", make(false));
+		execv(self, argv);
+		leave(9);
+	}
+	ended("becomes", p);
+}
+
+/* An option that only the kernel has, where that is allowed: then it is the kernel's, in all processes. */
+static int only_kernel(void)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = make(true), one = 1, yes = 0, c;
+	socklen_t len = sizeof a, ylen = sizeof yes;
+	pid_t p = begin();
+
+	if (!p) {
+		printf("child: %s\n",
+		       result_text(setsockopt(fd, SOL_SOCKET, SO_LOCK_FILTER, &one, sizeof one)));
+		printf("child: %s\n", result_text(listen(fd, 5)));
+		leave(0);
+	}
+	ended("only kernel", p);
+	getsockopt(fd, SOL_SOCKET, SO_LOCK_FILTER, &yes, &ylen);
+	printf("SO_LOCK_FILTER %d", yes);
+	getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &yes, &ylen);
+	printf(", listens %d\n", yes);
+	getsockname(fd, (struct sockaddr *)&a, &len);
+	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	c = accept(fd, NULL, NULL);
+	printf("accept %s\n", result_text(c));
+	facts("only kernel", fd);
+	return 0;
+}
+
+static void optional(void)
+{
+	char *argv[] = {self, "only", NULL};
+	pid_t p;
+
+	puts("-- only kernel");
+	p = begin();
+	if (!p) {
+		unsetenv("UTCP_REQUIRE");
+		execv(self, argv);
+		leave(9);
+	}
+	ended("only kernel", p);
+}
+
 /* To a program that nothing can be preloaded into, by each way; and by another number. */
 static void strangers(void)
 {
@@ -505,6 +572,10 @@ int main(int argc, char **argv)
 	self[readlink("/proc/self/exe", self, sizeof self - 1)] = 0;
 	if (argc > 2 && !strcmp(argv[1], "heir"))
 		return heir(atoi(argv[2]));
+	if (argc > 2 && !strcmp(argv[1], "connector"))
+		return connector(atoi(argv[2]));
+	if (argc > 1 && !strcmp(argv[1], "only"))
+		return only_kernel();
 	for (int how = 0; how < 3; how++)
 		child_connects(how & 1, how);
 	parent_connects();
@@ -516,6 +587,8 @@ int main(int argc, char **argv)
 	asleep(EPOLLET);
 	passed();
 	handed_on();
+	becomes();
+	optional();
 	strangers();
 	fast_open();
 	unspecified();
