@@ -17,10 +17,11 @@
 
 #include "netio/internal.h"
 
-#define WORD_BITS 64
-#define PAGE_BITS 14
-#define PAGE	  (1u << PAGE_BITS)
-#define FEW	  256 /* a limit below which ours would be too many of the application's numbers */
+#define WORD_BITS    64
+#define PAGE_BITS    14
+#define PAGE	     (1u << PAGE_BITS)
+#define FEW	     256 /* a limit below which ours would be too many of the application's numbers */
+#define RESERVE_FROM 64	 /* and one below which the reserve would be */
 
 static _Atomic uint64_t ours[FDS_MAX / WORD_BITS];
 static int **where_of[FDS_MAX / PAGE]; /* pages, made when they are needed */
@@ -200,29 +201,31 @@ static bool reserve_take(int fd)
 	return true;
 }
 
-static void reserve_drop(void)
+static void reserve_pop(void)
 {
-	while (reserve_kept) {
-		int fd = reserve[--reserve_kept];
+	int fd = reserve[--reserve_kept];
 
-		unmark(fd);
-		raw_close(fd);
-	}
+	unmark(fd);
+	raw_close(fd);
 }
 
 void netio_reserve_fds(struct netio *n)
 {
-	unsigned wanted = fds_can_rise() ? 0 : RESERVE;
+	rlim_t limit = fds_limit();
+	unsigned kept = 0;
 
 	pthread_mutex_lock(&table_lock);
-	reserve_wanted = wanted;
+	reserve_wanted = fds_can_rise() ? 0 : limit < RESERVE_FROM ? 1 : RESERVE;
+	/* A number above the limit is of no use to who gives it up. */
+	while (kept < reserve_kept && kept < reserve_wanted && (rlim_t)reserve[kept] < limit)
+		kept++;
+	while (reserve_kept > kept)
+		reserve_pop();
 	while (reserve_kept < reserve_wanted) {
 		int fd = dup_high(n->timer_fd);
 
-		if (fd < 0 || !mark(fd, &reserve[reserve_kept])) {
-			reserve_wanted = reserve_kept;
+		if (fd < 0 || !mark(fd, &reserve[reserve_kept]))
 			break;
-		}
 		reserve[reserve_kept++] = fd;
 	}
 	pthread_mutex_unlock(&table_lock);
@@ -234,12 +237,8 @@ bool fds_reserve_spend(unsigned count)
 
 	pthread_mutex_lock(&table_lock);
 	enough = reserve_kept >= count;
-	for (unsigned i = 0; enough && i < count; i++) {
-		int fd = reserve[--reserve_kept];
-
-		unmark(fd);
-		raw_close(fd);
-	}
+	for (unsigned i = 0; enough && i < count; i++)
+		reserve_pop();
 	pthread_mutex_unlock(&table_lock);
 	return enough;
 }
@@ -334,8 +333,8 @@ void fds_detach(struct netio *n)
 			break;
 		}
 	}
-	if (!attachments)
-		reserve_drop();
+	while (!attachments && reserve_kept)
+		reserve_pop();
 	pthread_mutex_unlock(&table_lock);
 }
 

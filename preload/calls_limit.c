@@ -37,28 +37,45 @@ NOT_INSTRUMENTED static void limit_falls(pid_t pid, int resource, const void *ne
 		descriptors_fall(new);
 }
 
+/* Numbers that we hold for ourselves are to lie below the limit, if none above it can be had. */
+NOT_INSTRUMENTED static int limit_fell(pid_t pid, int resource, const void *new, int r)
+{
+	int saved_errno = errno;
+
+	if (UNLIKELY(the_stack) && resource == RLIMIT_NOFILE && new && !r && (!pid || pid == getpid()) &&
+	    !thread_marks.depth && !process_is_vfork_child() && !atomic_load(&process.finished)) {
+		lib_enter();
+		netio_births_begin();
+		netio_reserve_fds(the_stack);
+		netio_births_end();
+		lib_leave();
+	}
+	errno = saved_errno;
+	return r;
+}
+
 NOT_INSTRUMENTED int setrlimit(__rlimit_resource_t resource, const struct rlimit *l)
 {
 	limit_falls(0, (int)resource, l);
-	return REAL(setrlimit)(resource, l);
+	return limit_fell(0, (int)resource, l, REAL(setrlimit)(resource, l));
 }
 
 NOT_INSTRUMENTED int setrlimit64(__rlimit_resource_t resource, const struct rlimit64 *l)
 {
 	limit_falls(0, (int)resource, l);
-	return REAL(setrlimit64)(resource, l);
+	return limit_fell(0, (int)resource, l, REAL(setrlimit64)(resource, l));
 }
 
 NOT_INSTRUMENTED int prlimit(pid_t pid, enum __rlimit_resource resource, const struct rlimit *new,
 			     struct rlimit *old)
 {
 	limit_falls(pid, (int)resource, new);
-	return REAL(prlimit)(pid, resource, new, old);
+	return limit_fell(pid, (int)resource, new, REAL(prlimit)(pid, resource, new, old));
 }
 
 NOT_INSTRUMENTED int prlimit64(pid_t pid, enum __rlimit_resource resource, const struct rlimit64 *new,
 			       struct rlimit64 *old)
 {
 	limit_falls(pid, (int)resource, new);
-	return REAL(prlimit64)(pid, resource, new, old);
+	return limit_fell(pid, (int)resource, new, REAL(prlimit64)(pid, resource, new, old));
 }

@@ -243,14 +243,17 @@ static void be_nobody(void)
 		printf("cannot be somebody else\n");
 }
 
-static void without_room(void)
+static void without(int later)
 {
 	int s, late, ep = epoll_create1(0);
 	pthread_t t;
 	void *r;
 
-	no_room_above();
+	if (!later)
+		no_room_above();
 	s = peer_connect("e");
+	if (later)
+		no_room_above();
 	late = socket(AF_INET, SOCK_STREAM, 0);
 	be_nobody();
 	fill();
@@ -264,6 +267,16 @@ static void without_room(void)
 		printf("thread %ld\n", (long)(intptr_t)r);
 	}
 	echo("the late one", late);
+}
+
+static void without_room(void)
+{
+	without(0);
+}
+
+static void room_is_lost(void)
+{
+	without(1);
 }
 
 #include "noleaks.h"
@@ -280,7 +293,8 @@ int main(void)
 		 {"limit_falls", limit_falls},
 		 {"twenty", twenty},
 		 {"children", children},
-		 {"without_room", without_room}};
+		 {"without_room", without_room},
+		 {"room_is_lost", room_is_lost}};
 
 	for (unsigned i = 0; i < sizeof c / sizeof c[0]; i++) {
 		int status;
@@ -289,7 +303,7 @@ int main(void)
 		fflush(stdout);
 		pid_t p = fork(); /* before any socket: the stack is the child's own */
 		if (!p) {
-			if (c[i].run != without_room && c[i].run != twenty)
+			if (c[i].run != without_room && c[i].run != room_is_lost && c[i].run != twenty)
 				soften(NUMBERS);
 			c[i].run();
 			fflush(stdout);
