@@ -12,8 +12,8 @@
  *    one is off until the next edge; ONESHOT clears the mask until a MOD;
  *  - of the EXCLUSIVE watches on one socket, an edge stops at the first whose
  *    set has a sleeping thread, but for the end of a socket, which is for all of
- *    them (sk_state_change wakes every waiter, sk_data_ready one). Watches that are not exclusive come first, the
- *    newest first; exclusive ones follow in the order of their addition.
+ *    them (sk_state_change wakes every waiter, sk_data_ready one). Watches that are not exclusive come
+ *    first, the newest first; exclusive ones follow in the order of their addition.
  *
  * A set counts the threads that are asleep on it (waiters) and the rings that
  * are on their way to them (rung): an event rings only while rung < waiters.

@@ -190,6 +190,40 @@ static void nonblocking(uint32_t how)
 	turns_end();
 }
 
+/* The set is shared as well: both see the same. */
+static void one_set(void)
+{
+	int fd = make(false), ep = epoll_create1(EPOLL_CLOEXEC);
+	pid_t p;
+
+	puts("-- one set");
+	turns_begin();
+	ep_add(ep, fd, EPOLLOUT, 5);
+	p = begin();
+	if (!p) {
+		ep_show("child: fresh", ep, 4, 0);
+		printf("child: connect %s\n", result_text(to_peer(fd)));
+		ep_show("child: connected", ep, 4, 20000);
+		printf("child: MOD %s\n", result_text(ep_mod(ep, fd, EPOLLIN, 6)));
+		go(0);
+		await(1);
+		ep_show("child: readable", ep, 4, 20000);
+		leave(0);
+	}
+	await(0);
+	ep_show("parent: nothing", ep, 4, 0);
+	peer_script(fd, "wx s");
+	ep_show("parent: readable", ep, 4, 20000);
+	printf("parent: DEL and ADD %s", result_text(epoll_ctl(ep, EPOLL_CTL_DEL, fd, NULL)));
+	printf(" %s\n", result_text(ep_add(ep, fd, EPOLLIN, 7)));
+	go(1);
+	ended("one set", p);
+	close(fd);
+	ep_show("parent: closed", ep, 4, 0);
+	close(ep);
+	turns_end();
+}
+
 /* Nobody answers there: the next attempt is anybody's. */
 static void refused(void)
 {
@@ -581,6 +615,7 @@ int main(int argc, char **argv)
 	parent_connects();
 	nonblocking(0);
 	nonblocking(EPOLLET);
+	one_set();
 	refused();
 	elsewhere(false);
 	elsewhere(true);
