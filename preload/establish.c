@@ -282,6 +282,15 @@ static int stream_disconnect(ref d)
 }
 
 /* A number that is on the stack already: the second call, or another try after a failure. */
+/* A link's own address, and on no link. */
+static bool needs_scope(const struct sockaddr *sa, socklen_t len)
+{
+	struct sockaddr_in6 a = {.sin6_scope_id = 0};
+
+	memcpy(&a, sa, MIN_OF(len, (socklen_t)sizeof a));
+	return a.sin6_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&a.sin6_addr) && !a.sin6_scope_id;
+}
+
 static int connect_again(int fd, const struct sockaddr *sa, socklen_t len)
 {
 	struct endpoint remote, local = {.port = 0};
@@ -301,11 +310,13 @@ static int connect_again(int fd, const struct sockaddr *sa, socklen_t len)
 	if (sa->sa_family == AF_UNSPEC) {
 		r = stream_disconnect(d);
 	} else {
-		r = remote_parse(sa, len, &remote);
+		r = description_of(d)->v6 && len < 24 ? -EINVAL : remote_parse(sa, len, &remote);
 		if (!r && (sa->sa_family == AF_INET6) != description_of(d)->v6)
 			r = -EAFNOSUPPORT;
 		if (!r && description_of(d)->v6only && ipaddr_is_v4(&remote.addr))
 			r = -ENETUNREACH;
+		if (!r && needs_scope(sa, len))
+			r = -EINVAL;
 		if (!r && !policy_use_stack(&the_config, false, &remote))
 			r = -ENETUNREACH; /* this socket left the kernel with its first connect() */
 		bad = r;

@@ -635,6 +635,8 @@ static int set_stack(struct description *p, int row, const void *value, socklen_
 
 	if (o->how == HINT)
 		return set_hint(p, row, value, len);
+	if (o->level == IPPROTO_IPV6 && o->name == IPV6_ADDRFORM)
+		return option_set_form(p, value, len);
 	if (o->how == KERNEL || o->how == FIGURE || o->how == CONST ||
 	    (o->level == IPPROTO_IP && o->name == IP_MTU))
 		return set_missing(p, o->level, o->name, value, len);

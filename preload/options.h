@@ -4,7 +4,7 @@
 
 #include "preload/preload.h"
 
-enum { LINUX_TIME_WAIT = 6, LINUX_CLOSE = 7 }; /* struct sock_info's state */
+enum { LINUX_ESTABLISHED = 1, LINUX_TIME_WAIT = 6, LINUX_CLOSE = 7 }; /* struct sock_info's state */
 
 enum how { CORE, CORE_BOOL, HINT, CONST, KERNEL, SPECIAL, FIGURE };
 

@@ -81,6 +81,8 @@ int figure_get(int fd, ref d, int level, int name, void *value, socklen_t *len);
 /* ------------------------------------------------------------ options_ipv6.c */
 
 int option_set_v6only(struct description *p, const void *value, socklen_t len);
+/* IPV6_ADDRFORM */
+int option_set_form(struct description *p, const void *value, socklen_t len);
 
 /* ------------------------------------------------------------ options_default.c */
 

@@ -90,7 +90,8 @@ int main(void)
 {
 	int fd, l;
 
-	close(connected()); /* a device that was idle may lose its first frame, and a SYN counts as sent again */
+	close(connected()); /* a device that was idle may lose its first frame, and a SYN counts as sent again
+			     */
 	peer("close");
 	life(connected(), "caller");
 	l = called();
