@@ -87,6 +87,30 @@ static int to_peer(int fd)
 	return connect(fd, (struct sockaddr *)&a, sizeof a);
 }
 
+/* _Fork() runs nothing that could prepare it, and there is no stack yet: the parent's connect() works. */
+static void unprepared(void)
+{
+	int fd = make(false);
+	pid_t p;
+
+	puts("-- unprepared");
+	turns_begin();
+	fflush(stdout);
+	p = _Fork();
+	if (!p) {
+		await(0);
+		_exit(0);
+	}
+	printf("parent: connect %s\n", result_text(to_peer(fd)));
+	peer_script(fd, "e");
+	say("parent", fd, "hello");
+	go(0);
+	ended("unprepared", p);
+	say("parent", fd, "alone");
+	close(fd);
+	turns_end();
+}
+
 /* The child connects and closes, or is killed; the parent goes on. */
 static void child_connects(bool bound, int how)
 {
@@ -610,6 +634,7 @@ int main(int argc, char **argv)
 		return connector(atoi(argv[2]));
 	if (argc > 1 && !strcmp(argv[1], "only"))
 		return only_kernel();
+	unprepared();
 	for (int how = 0; how < 3; how++)
 		child_connects(how & 1, how);
 	parent_connects();
