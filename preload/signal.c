@@ -38,7 +38,7 @@
 #include <unistd.h>
 
 #include "preload/async.h"
-#include "preload/preload.h"
+#include "preload/calls.h"
 #include "preload/wait.h"
 
 #define SIGNAL_MAX	    64
@@ -231,7 +231,7 @@ static void call_handler(const struct sigaction *a, int sig, siginfo_t *info, vo
  *
  * libc blocks with asynchronous cancellation: a handler over a wait could be cut off at any instruction, here
  * and in all that it calls, with the stack's lock held. It is cancelled at its own points, or when it
- * returns.
+ * returns; at any instruction of its own only if the application allows that to this thread.
  */
 static void deliver(int sig, siginfo_t *info, void *context, struct waitset *ws)
 {
@@ -250,11 +250,12 @@ static void deliver(int sig, siginfo_t *info, void *context, struct waitset *ws)
 	m->depth = 0;
 	m->deferred = 0;
 	m->armed = NULL;
+	m->cancel_put_off = 0;
 	m->ran++;
 	if (!(c.last.sa_flags & SA_RESTART))
 		m->no_restart = 1;
 	if (ws) {
-		pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &cancel_type);
+		REAL(pthread_setcanceltype)(PTHREAD_CANCEL_DEFERRED, &cancel_type);
 		m->depth = 1;
 		waitset_suspend(ws);
 		wait_pass_on();
@@ -263,8 +264,13 @@ static void deliver(int sig, siginfo_t *info, void *context, struct waitset *ws)
 			signals_release();
 	}
 	errno = saved_errno;
+	if (saved.cancel_put_off && m->anywhere)
+		REAL(pthread_setcanceltype)(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
 	call_handler(&c.last, sig, info, context);
 	saved_errno = errno;
+	if (saved.cancel_put_off)
+		REAL(pthread_setcanceltype)(PTHREAD_CANCEL_DEFERRED, NULL);
+	m->cancel_put_off = saved.cancel_put_off;
 	m->depth = saved.depth;
 	if (ws && generation == wait_generation()) {
 		waitset_resume(ws);
@@ -276,7 +282,7 @@ static void deliver(int sig, siginfo_t *info, void *context, struct waitset *ws)
 		m->deferred = saved.deferred;
 	}
 	if (ws)
-		pthread_setcanceltype(cancel_type, &cancel_type);
+		REAL(pthread_setcanceltype)(cancel_type, NULL);
 	errno = saved_errno;
 }
 

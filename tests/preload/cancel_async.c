@@ -9,6 +9,7 @@
 
 static int sock, listener, ep;
 static volatile unsigned long work;
+static _Atomic int entered;
 
 static void may_end_anywhere(void)
 {
@@ -27,6 +28,7 @@ static void *block(void *arg)
 	char b[4];
 
 	may_end_anywhere();
+	entered = 1;
 	switch ((long)arg) {
 	case 0:
 		recv(sock, b, 4, 0);
@@ -57,6 +59,34 @@ static void *block(void *arg)
 		may_end_anywhere();
 		pause();
 	}
+	return NULL;
+}
+
+static sigjmp_buf out;
+static _Atomic int landed, uses_socket;
+
+static void jump(int sig)
+{
+	if (uses_socket)
+		send(sock, "x", 1, MSG_NOSIGNAL);
+	siglongjmp(out, sig);
+}
+
+/* A handler takes it out of the call: what it asked for holds still, without another call or with one. */
+static void *jumps(void *arg)
+{
+	int type = -1;
+
+	if (!sigsetjmp(out, 1))
+		block(arg);
+	if (uses_socket) {
+		pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
+		printf("%s type, ", type == PTHREAD_CANCEL_ASYNCHRONOUS ? "its own" : "another");
+		pthread_setcanceltype(type, NULL);
+	}
+	landed = 1;
+	while (landed)
+		work++;
 	return NULL;
 }
 
@@ -114,6 +144,23 @@ int main(void)
 		msleep(30);
 		printf("%s: %s\n", name[i], end(t));
 	}
+#ifndef __SANITIZE_THREAD__ /* whose runtime puts handlers off until the call ends, over the kernel's TCP,   \
+			       too */
+	handle(SIGUSR1, jump, 0);
+	for (long i = 0; i < 10; i++) {
+		landed = entered = 0;
+		uses_socket = i >= 5;
+		pthread_create(&t, NULL, jumps, (void *)(i % 5));
+		while (!entered)
+			msleep(1);
+		msleep(30);
+		pthread_kill(t, SIGUSR1);
+		for (int k = 0; k < 4000 && !landed; k++)
+			msleep(5);
+		printf("%s, jumped: %s, ", name[i % 5], landed ? "landed" : "lost");
+		printf("%s\n", end(t));
+	}
+#endif
 	printf("then %s\n", echoes(sock));
 	for (int i = 0; i < ROUNDS; i++) {
 		int fd = peer_connect("e");

@@ -31,6 +31,53 @@ static void block(int how)
 	}
 }
 
+static _Atomic int ready;
+
+static void cleaned(void *what)
+{
+	printf("%s cleaned up\n", (char *)what);
+}
+
+/* A thread that has jumped ends as any: what it is to clean up is its own, and nothing of the call's. */
+static void *ends_by(void *how)
+{
+	void *r = (void *)7;
+
+	pthread_cleanup_push(cleaned, how);
+	if (!sigsetjmp(env, 1)) {
+		ready = 1;
+		recv(sock, &r, 1, 0);
+	}
+	ready = 2;
+	if (!strcmp(how, "pthread_exit"))
+		pthread_exit(r);
+	for (;;)
+		pause();
+	pthread_cleanup_pop(0);
+	return NULL;
+}
+
+static void ends(const char *how)
+{
+	struct itimerval none = {0};
+	pthread_t t;
+	void *r = NULL;
+
+	ready = 0;
+	setitimer(ITIMER_REAL, &none, NULL);
+	pthread_create(&t, NULL, ends_by, (void *)(uintptr_t)how);
+	while (ready != 1)
+		msleep(1);
+	msleep(30);
+	pthread_kill(t, SIGUSR1);
+	while (ready != 2)
+		msleep(1);
+	if (strcmp(how, "pthread_exit"))
+		pthread_cancel(t);
+	pthread_join(t, &r);
+	printf("%s: %s\n", how, r == PTHREAD_CANCELED ? "cancelled" : r == (void *)7 ? "ended" : "odd");
+}
+
 int main(void)
 {
 	int port;
@@ -49,6 +96,9 @@ int main(void)
 			printf("%d: returned\n", i);
 		}
 	}
+	handle(SIGUSR1, jump, 0);
+	ends("pthread_exit");
+	ends("pthread_cancel");
 	send(sock, "ping", 4, 0);
 	ep_show("epoll works", ep, 4, 5000);
 	printf("recv %s\n", result_text(recv(sock, b, 16, 0)));
