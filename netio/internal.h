@@ -69,6 +69,7 @@ struct region {
 	int fd;
 	struct region_head *head; /* start of the mapping */
 	uint64_t reserved;	  /* bytes of address space */
+	uint64_t mapped;	  /* of these: less after netio_address_space() */
 	bool commit;		  /* strict overcommit: pages are taken when the region grows, not on touch */
 };
 
@@ -78,6 +79,8 @@ int region_adopt(struct region *r, int fd);
 void region_destroy(struct region *r);
 /* Make [0, bytes) after the head usable. 0 or -ENOMEM. Lock held (or region private). */
 int region_grow(struct region *r, uint64_t bytes);
+/* Map what was given up until [0, bytes) after the head is there. 0 or -ENOMEM. Lock held. */
+int region_widen(struct region *r, uint64_t bytes);
 struct netio;
 /* Give spare memory back to the system. Takes the lock, repeatedly and for short. */
 void region_trim(struct netio *n);

@@ -131,6 +131,24 @@ static int lock_wait(struct netio *n, pthread_mutex_t *m)
 	return r;
 }
 
+/* The region has grown beyond what this process has mapped of it (netio_address_space()). */
+static void region_follow(struct netio *n, int r)
+{
+	static const uint32_t nobody = 0;
+
+	if (!region_widen(&n->region, n->region.head->limit))
+		return;
+	report("the memory of the stack has grown beyond the limit of this process; raise its `ulimit -v`");
+	if (r == EOWNERDEAD) /* we cannot put it in order; our own death hands that on */
+		RAW2(SYS_kill, getpid(), SIGKILL);
+	n->sign = &nobody; /* netio_enter() cuts it off */
+}
+
+static bool region_is_larger(const struct netio *n)
+{
+	return __builtin_expect(n->region.head->limit > n->region.mapped - REGION_HEAD_BYTES, 0);
+}
+
 void lock_acquire(struct netio *n)
 {
 	pthread_mutex_t *m;
@@ -150,6 +168,8 @@ void lock_acquire(struct netio *n)
 		lock_acquire(n);
 		return;
 	}
+	if (region_is_larger(n))
+		region_follow(n, r);
 	if (__builtin_expect(r == EOWNERDEAD, 0))
 		region_recover(n);
 	if (gate_bars(n)) {
@@ -166,6 +186,8 @@ bool lock_try(struct netio *n)
 
 	if (!still_ours(n, m, r))
 		return false;
+	if ((!r || r == EOWNERDEAD) && region_is_larger(n))
+		region_follow(n, r);
 	if (__builtin_expect(r == EOWNERDEAD, 0))
 		region_recover(n);
 	if (r && r != EOWNERDEAD)

@@ -12,6 +12,11 @@
  * has. Under strict overcommit (mode 2) pages are committed by fallocate() as
  * the file grows, because a refused page would be a SIGBUS later.
  *
+ * A process that lowers its `ulimit -v` afterwards (vsftpd) needs the address space
+ * itself: it keeps what is used and a fraction of the new limit, and maps the next
+ * pages when the region has grown. Where that is refused it is cut off from the
+ * stack (severed.c), as the pages are in use by others.
+ *
  * Memory goes back when the traffic pauses: the driver thread punches holes where
  * the core has data chunks to spare (not where pages were committed: they could
  * be refused when they are wanted again).
@@ -97,6 +102,43 @@ static int region_extend(struct region *r, uint64_t from, uint64_t to)
 	return err;
 }
 
+void netio_address_space(struct netio *n, uint64_t limit)
+{
+	struct region *r = &n->region;
+	uint64_t keep;
+
+	lock_acquire(n);
+	keep = (REGION_HEAD_BYTES + r->head->limit + limit / 8 + MIB - 1) & ~(MIB - 1);
+	if (keep < MIN_OF(r->mapped, r->reserved) &&
+	    !RAW2(SYS_munmap, (uint8_t *)r->head + keep, r->mapped - keep))
+		r->mapped = keep;
+	lock_release(n);
+}
+
+static bool map_next(struct region *r, uint64_t to)
+{
+	uint8_t *at = (uint8_t *)r->head + r->mapped;
+	long p = RAW6(SYS_mmap, at, to - r->mapped, PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE, r->fd, r->mapped);
+
+	if (p != (long)(uintptr_t)at) {
+		if (p > 0)
+			RAW2(SYS_munmap, p, to - r->mapped);
+		return false;
+	}
+	RAW3(SYS_madvise, at, to - r->mapped, MADV_DONTDUMP);
+	r->mapped = to;
+	return true;
+}
+
+int region_widen(struct region *r, uint64_t bytes)
+{
+	uint64_t need = (REGION_HEAD_BYTES + bytes + 4095) & ~4095ull;
+	uint64_t step = MIN_OF((need + REGION_STEP - 1) & ~(REGION_STEP - 1), r->reserved);
+
+	return need <= r->mapped || map_next(r, step) || map_next(r, need) ? 0 : -ENOMEM;
+}
+
 int region_grow(struct region *r, uint64_t bytes)
 {
 	uint64_t room = r->reserved - REGION_HEAD_BYTES;
@@ -111,9 +153,10 @@ int region_grow(struct region *r, uint64_t bytes)
 	want = MIN_OF((want + MIB - 1) & ~(MIB - 1), room);
 	if (r->commit)
 		want = MIN_OF((bytes + MIB - 1) & ~(MIB - 1), room);
-	if (region_extend(r, REGION_HEAD_BYTES + have, REGION_HEAD_BYTES + want) != 0) {
+	if (region_widen(r, want) || region_extend(r, REGION_HEAD_BYTES + have, REGION_HEAD_BYTES + want)) {
 		want = (bytes + 4095) & ~4095ull;
-		if (want > room || region_extend(r, REGION_HEAD_BYTES + have, REGION_HEAD_BYTES + want) != 0)
+		if (want > room || region_widen(r, want) ||
+		    region_extend(r, REGION_HEAD_BYTES + have, REGION_HEAD_BYTES + want))
 			return -ENOMEM;
 	}
 	r->head->limit = want;
@@ -179,7 +222,7 @@ static void *reserve(struct region *r)
 	for (; size >= REGION_LEAST; size /= 2) {
 		void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, r->fd, 0);
 		if (p != MAP_FAILED) {
-			r->reserved = size;
+			r->reserved = r->mapped = size;
 			return p;
 		}
 	}
@@ -285,7 +328,7 @@ int region_adopt(struct region *r, int fd)
 	}
 	madvise(h, reserved, MADV_DONTDUMP);
 	r->head = h;
-	r->reserved = reserved;
+	r->reserved = r->mapped = reserved;
 	r->commit = overcommit_is_strict();
 	return 0;
 }
@@ -293,7 +336,7 @@ int region_adopt(struct region *r, int fd)
 void region_destroy(struct region *r)
 {
 	if (r->head)
-		munmap(r->head, r->reserved);
+		munmap(r->head, MIN_OF(r->reserved, r->mapped));
 	r->head = NULL;
 	if (r->fd >= 0)
 		fds_drop(&r->fd);

@@ -62,12 +62,12 @@ static bool void_make(struct netio *n, struct region_head *h)
 {
 	struct region_head *shared = n->region.head;
 	struct stack_config config = *stack_configuration(&n->cx);
-	uint64_t bytes = n->region.reserved - REGION_HEAD_BYTES;
+	uint64_t bytes = n->region.mapped - REGION_HEAD_BYTES;
 	static const uint8_t seed[32];
 
 	memcpy(h->magic, shared->magic, sizeof h->magic);
 	h->layout_hash = shared->layout_hash;
-	h->limit = shared->limit;
+	h->limit = MIN_OF(shared->limit, bytes);
 	h->reserved = shared->reserved;
 	h->last_now = shared->last_now;
 	h->armed = NSEC_NEVER;

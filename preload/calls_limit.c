@@ -1,5 +1,6 @@
 /*
- * calls_limit.c - wrappers: the limit on file descriptors, as a sandbox sets it.
+ * calls_limit.c - wrappers: limits on file descriptors, as a sandbox sets them, and
+ * on address space.
  *
  * sshd's child lowers RLIMIT_NOFILE to 1, for good, and closes its seccomp filter
  * afterwards. Pump mode (seal.c) takes a pair of descriptors and puts one onto the
@@ -7,7 +8,10 @@
  * connections go there before the limit falls. A limit that leaves room changes
  * nothing, nor does one that can be raised again (netio/room.c).
  *
- * Place in the flow: -> seal.c.
+ * RLIMIT_AS counts what the stack has reserved, which is more than vsftpd leaves to
+ * itself: what is not in use goes (netio/region.c).
+ *
+ * Place in the flow: -> seal.c, netio/region.c.
  */
 #include "netio/instrument.h"
 #include "preload/calls.h"
@@ -30,11 +34,28 @@ static void descriptors_fall(const void *new)
 	errno = saved_errno;
 }
 
+/* The application is to have what the limit allows; the stack has reserved more than that. */
+static void address_space_falls(const void *new)
+{
+	struct rlimit l;
+
+	if (!memory_readable(new, sizeof l) || thread_marks.depth || process_is_vfork_child())
+		return;
+	memcpy(&l, new, sizeof l);
+	if (l.rlim_cur == RLIM_INFINITY || l.rlim_cur > l.rlim_max)
+		return;
+	lib_enter();
+	netio_address_space(the_stack, l.rlim_cur);
+	lib_leave();
+}
+
 /* A sanitizer's runtime comes here while it begins. */
 NOT_INSTRUMENTED static void limit_falls(pid_t pid, int resource, const void *new)
 {
 	if (UNLIKELY(the_stack) && resource == RLIMIT_NOFILE && (!pid || pid == getpid()))
 		descriptors_fall(new);
+	if (UNLIKELY(the_stack) && resource == RLIMIT_AS && (!pid || pid == getpid()))
+		address_space_falls(new);
 }
 
 /* Numbers that we hold for ourselves are to lie below the limit, if none above it can be had. */

@@ -484,6 +484,8 @@ int netio_start_driver(struct netio *n);
 bool netio_pause_driver(struct netio *n);
 /* For good: the keeper looks after the stack. False: there is none, and the driver stays. */
 bool netio_leave_to_keeper(struct netio *n);
+/* RLIMIT_AS is about to become `limit`: give up address space that is not needed. */
+void netio_address_space(struct netio *n, uint64_t limit);
 
 struct netio_counters {
 	uint64_t rx_app, rx_helper; /* frames taken by application threads / by the helper */

@@ -60,7 +60,7 @@ done
 # ep_halves wants to be called from two worlds.
 inside() {
 	case $1 in
-	both_life | sig_thread | trap_lowest | trap_numbers | full | trap_children | ep_fork | ep_nested | ep_halves | fork_share | stdio_* | trap_reuse) return 1 ;;
+	address_space | both_life | sig_thread | trap_lowest | trap_numbers | full | trap_children | ep_fork | ep_nested | ep_halves | fork_share | stdio_* | trap_reuse) return 1 ;;
 	spawn | clones | ep_exec | exit_* | pass_* | share_*) return 1 ;; # programs that have no peer inside get descriptors, or are run
 	both_*) echo "$tmp/both_peer.so" ;;
 	*) grep -q both.h "$here/$1.c" && echo "$tmp/both_peer.so" || echo "$tmp/peer.so" ;;
