@@ -4,6 +4,7 @@
  * error or by the end of a stream. And what functions for the end write still
  * leaves, also those of quick_exit() that are older than the first socket.
  */
+#include "noleaks.h" /* the leak checker stops the threads, and interrupts their calls */
 #include "peer.h"
 #include <sys/wait.h>
 
@@ -57,9 +58,11 @@ static void *polls(void *fd)
 {
 	struct pollfd p = {.fd = (int)(intptr_t)fd, .events = POLLIN};
 
-	for (;;)
-		if (poll(&p, 1, 1))
-			seen("poll", p.revents);
+	for (;;) {
+		int r = poll(&p, 1, 1);
+		if (r)
+			seen("poll", r);
+	}
 	return NULL;
 }
 
@@ -69,9 +72,11 @@ static void *waits(void *fd)
 	int set = epoll_create1(0);
 
 	epoll_ctl(set, EPOLL_CTL_ADD, (int)(intptr_t)fd, &e);
-	for (;;)
-		if (epoll_wait(set, &e, 1, 1))
-			seen("epoll_wait", e.events);
+	for (;;) {
+		int r = epoll_wait(set, &e, 1, 1);
+		if (r)
+			seen("epoll_wait", r);
+	}
 	return NULL;
 }
 
