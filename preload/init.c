@@ -153,7 +153,7 @@ static void __attribute__((destructor)) library_unloaded(void)
 		return;
 	/* the streams are flushed later than this */
 	if (the_stack && !process_is_vfork_child())
-		stdio_at_end(process_drain);
+		stdio_at_end(process_drain, process_drain_early);
 	else
 		process_drain();
 }

@@ -273,12 +273,15 @@ static void drain_wait(struct netio *n, struct waitset *ws)
 		log_line("%u connections ended with unacknowledged data; raise UTCP_EXIT_DRAIN", left);
 }
 
+static bool others_go_on; /* process_drain_early() */
+
 static void drain(struct netio *n)
 {
 	struct waitset *ws;
 	struct stack_cx *cx;
 
-	atomic_store(&process.ender, gettid());
+	if (!others_go_on)
+		atomic_store(&process.ender, gettid());
 	atomic_store(&process.finished, true);
 	cx = netio_enter(n);
 	for (ref d = pool_next(cx, POOL_DESCRIPTION, REF_NONE); d; d = pool_next(cx, POOL_DESCRIPTION, d))
@@ -320,6 +323,12 @@ void process_drain(void)
 	lib_leave();
 	pthread_setcancelstate(cancel, NULL);
 	errno = saved_errno;
+}
+
+void process_drain_early(void)
+{
+	others_go_on = true;
+	process_drain();
 }
 
 void process_hooks(void)

@@ -25,6 +25,8 @@ void process_child_of_strangers(void);
 bool clone_by_syscall(long nr, const long *a, long *r);
 /* Deliver what was accepted for sending, bounded by UTCP_EXIT_DRAIN; then tell the counters. Once. */
 void process_drain(void);
+/* The same where destructors of the application may follow, and wait for its threads. */
+void process_drain_early(void);
 
 /* The calling thread is about to end. */
 void process_thread_ends(void);

@@ -466,11 +466,11 @@ void stdio_prepare_end(void)
 		setvbuf(last_stream, buffer, _IOFBF, sizeof buffer);
 }
 
-void stdio_at_end(void (*last)(void))
+void stdio_at_end(void (*last)(void), void (*early)(void))
 {
 	if (!last_stream) {
 		fflush(NULL); /* what is written later than now is lost */
-		last();
+		early();
 		return;
 	}
 	last_call = last;

@@ -13,6 +13,7 @@ bool stdio_redirect(void);
 void stdio_prepare_end(void);
 /* The process ends: make this call after libc flushed all streams; at once where that moment cannot be had.
  */
-void stdio_at_end(void (*last)(void));
+/* `early` at once, if that cannot be had. */
+void stdio_at_end(void (*last)(void), void (*early)(void));
 
 #endif
