@@ -35,7 +35,8 @@ static bool varies(int level, int name)
 		       name == SO_MEMINFO;
 	case IPPROTO_TCP:
 		return name == TCP_MAXSEG || name == TCP_INFO || name == TCP_CONGESTION ||
-		       name == TCP_WINDOW_CLAMP || name == TCP_TIMESTAMP;
+		       name == TCP_WINDOW_CLAMP || name == TCP_TIMESTAMP ||
+		       name == TCP_QUICKACK; /* until an ACK has waited in vain */
 	case IPPROTO_IPV6:
 		return name == IPV6_MTU;
 	default:
