@@ -72,14 +72,23 @@ static uint32_t heard(int flags)
 
 static uint32_t iss;
 
+/* What was closed here would go on for minutes: nobody answers its FIN. Before or behind the peer's. */
+static void leave_nothing(void)
+{
+	if (raw < 0)
+		return;
+	inject(TH_RST, PEER_ISS + 1, 0);
+	inject(TH_RST, PEER_ISS + 2, 0);
+	close(raw);
+}
+
 static int crossing(void)
 {
 	int fd = fresh(), size = 1 << 20;
 	socklen_t len = sizeof here;
 
+	leave_nothing();
 	there = address(peer_addr(), (int)peer("silent"));
-	if (raw >= 0)
-		close(raw);
 	raw = socket(AF_INET, SOCK_RAW, IPPROTO_TCP);
 	setsockopt(raw, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
 	here = there;
@@ -182,5 +191,6 @@ int main(void)
 		for (size_t k = 0; k < CALLS; k++)
 			show_call(&crossed[i], k);
 	}
+	leave_nothing();
 	return 0;
 }
