@@ -21,20 +21,6 @@ fail() {
 	exit 1
 }
 
-# proc COMMAND...: with a /proc of the processes in here (our /proc is the machine's). In a chroot / is no mount, and
-# cannot be made private.
-proc() {
-	unshare -m --propagation unchanged sh -c 'mount --make-private /proc && mount -t proc proc /proc && exec "$@"' - "$@"
-}
-# keepers: their process ids
-keepers() {
-	# shellcheck disable=SC2016 # that sh expands
-	proc sh -c 'for c in /proc/[0-9]*/comm; do
-		read -r n <$c 2>/dev/null || continue
-		s=$(sed "s/.*) //; s/ .*//" ${c%comm}stat 2>/dev/null)
-		[ "$n" != utcp-keeper ] || [ "$s" = Z ] || { p=${c#/proc/}; echo ${p%/comm}; }
-	done'
-}
 one_keeper() {
 	[ "$(keepers | wc -l)" = 1 ]
 }
@@ -42,9 +28,6 @@ another_keeper() { # PID: there is exactly one, and it is not that one
 	local now
 	now=$(keepers)
 	[ -n "$now" ] && [ "$(wc -w <<<"$now")" = 1 ] && [ "$now" != "$1" ]
-}
-no_keeper() {
-	[ -z "$(keepers)" ]
 }
 kill_keeper() { # and wait for the next one
 	local old

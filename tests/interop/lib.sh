@@ -11,6 +11,7 @@ BUILD=${BUILD:-build}
 [[ $BUILD == /* ]] || BUILD=$ROOT/$BUILD
 export BUILD
 UTCP=${UTCP_TEST_LAUNCHER:-$BUILD/utcp}
+LEFT= # a directory beside $WORK that goes with it
 export PATH=$PATH:/usr/sbin:/sbin
 
 die() {
@@ -65,8 +66,26 @@ instrument() {
 playground_leave() {
 	local status=$?
 	trap - EXIT
-	rm -rf "$WORK"
+	rm -rf "$WORK" "${LEFT:-$WORK}"
 	exit "$status"
+}
+
+# proc COMMAND...: with a /proc of the processes in here (our /proc is the machine's). In a chroot / is no mount, and
+# cannot be made private.
+proc() {
+	unshare -m --propagation unchanged sh -c 'mount --make-private /proc && mount -t proc proc /proc && exec "$@"' - "$@"
+}
+# keepers: their process ids
+keepers() {
+	# shellcheck disable=SC2016 # that sh expands
+	proc sh -c 'for c in /proc/[0-9]*/comm; do
+		read -r n <$c 2>/dev/null || continue
+		s=$(sed "s/.*) //; s/ .*//" ${c%comm}stat 2>/dev/null)
+		[ "$n" != utcp-keeper ] || [ "$s" = Z ] || { p=${c#/proc/}; echo ${p%/comm}; }
+	done'
+}
+no_keeper() {
+	[ -z "$(keepers)" ]
 }
 
 # quiet_ipv6 DEV: no router solicitations in the captures.

@@ -142,7 +142,7 @@ MEMORY=$WORK
 if [ -w /dev/shm ]; then
 	MEMORY=/dev/shm/${WORK##*/} # which the playground takes away as it does $WORK
 	mkdir "$MEMORY" || die "$MEMORY cannot be made"
-	trap 'rm -rf "$MEMORY"; playground_leave' EXIT
+	LEFT=$MEMORY # goes as well
 fi
 
 passed=0 failed=0

@@ -33,6 +33,7 @@ c_user_before_socket() {
 	as_nobody "su" su nobody -s /bin/bash -c "curl -sS $url"
 	as_nobody "runuser" runuser -u nobody -- curl -sS "$url"
 	keepers_gone
+	wait_until 50 "the keeper's end" no_keeper || fail "a keeper has the device still"
 	as_nobody "a stack of its own" env UTCP_STACK=none "${nobody[@]}" bash -c "curl -sS $url; exit"
 	cat >become.py <<-'END'
 		import os, subprocess, sys
