@@ -10,8 +10,6 @@
 
 #include "shared.h"
 
-extern char **environ;
-
 enum { PIPE = 1, LEVEL, EDGE, ONCE, LISTENER, LATER, INNER };
 
 /* A connection to a peer that sends back what it gets; it has sent `first` already. */

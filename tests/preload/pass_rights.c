@@ -3,11 +3,8 @@
  * not related by fork(), in flight while the sender closes or dies, thrown away
  * unread, looked at, cut off, to oneself.
  */
-#include <spawn.h>
 
 #include "shared.h"
-
-extern char **environ;
 
 /* As called(), and nobody inherits it. */
 static int called_alone(const char *script, int *ask)
@@ -84,24 +81,6 @@ static int other(int from)
 		answer(from);
 	}
 	return 0;
-}
-
-static pid_t other_start(int *to)
-{
-	char number[16], *argv[] = {self, "other", number, NULL};
-	pid_t p = -1;
-	int pair[2];
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair))
-		exit(1);
-	fcntl(pair[0], F_SETFD, FD_CLOEXEC);
-	snprintf(number, sizeof number, "%d", pair[1]);
-	fflush(stdout);
-	if (posix_spawn(&p, self, NULL, NULL, argv, environ))
-		exit(1);
-	close(pair[1]);
-	*to = pair[0];
-	return p;
 }
 
 /* ------------------------------------------------------------ this one */

@@ -11,7 +11,6 @@
 #define THREADS 4
 #define ROUNDS	24
 
-extern char **environ;
 static int good[THREADS], ends[THREADS];
 
 /* The other program: one exchange on each connection that comes. */
@@ -32,7 +31,7 @@ static int other(int from)
 	return 0;
 }
 
-static pid_t other_start(int *to)
+static pid_t another_start(int *to)
 {
 	char number[16], *argv[] = {self, number, NULL};
 	pid_t p = -1;
@@ -64,7 +63,7 @@ static int peer_ended(int ask)
 static void *passes(void *arg)
 {
 	int i = (int)(intptr_t)arg, l, port, to, status;
-	pid_t p = other_start(&to);
+	pid_t p = another_start(&to);
 
 	l = listen_any(&port);
 	fcntl(l, F_SETFD, FD_CLOEXEC);

@@ -8,47 +8,7 @@
 #include <sys/ioctl.h>
 
 #include "shared.h"
-
-extern char **environ;
-
-/* Ends a child; what it has printed is printed. */
-static void leave(int status)
-{
-	fflush(stdout);
-	_exit(status);
-}
-
-static int turn[2][2];
-
-static void turns_begin(void)
-{
-	for (int i = 0; i < 2; i++)
-		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, turn[i]))
-			exit(1);
-}
-
-static void turns_end(void)
-{
-	for (int i = 0; i < 2; i++) {
-		close(turn[i][0]);
-		close(turn[i][1]);
-	}
-}
-
-static void go(int i)
-{
-	fflush(stdout);
-	if (write(turn[i][1], "x", 1) != 1)
-		exit(1);
-}
-
-static void await(int i)
-{
-	char b;
-
-	if (read(turn[i][0], &b, 1) != 1)
-		exit(1);
-}
+#include "turns.h"
 
 static int make(bool bound)
 {

@@ -8,15 +8,7 @@
 #include <sys/ioctl.h>
 
 #include "shared.h"
-
-extern char **environ;
-
-/* Ends a child; what it has printed is printed. */
-static void leave(int status)
-{
-	fflush(stdout);
-	_exit(status);
-}
+#include "turns.h"
 
 enum first { FRESH, BOUND, DUAL };
 
@@ -63,39 +55,6 @@ static void facts(const char *who, int fd)
 	       port_of(fd) ? "yes" : "no");
 	printf(", peer %s\n", result_text(getpeername(fd, (struct sockaddr *)&a, &alen)));
 	fflush(stdout);
-}
-
-/* Wait for, and give, a turn. */
-static int turn[2][2];
-
-static void turns_begin(void)
-{
-	for (int i = 0; i < 2; i++)
-		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, turn[i]))
-			exit(1);
-}
-
-static void turns_end(void)
-{
-	for (int i = 0; i < 2; i++) {
-		close(turn[i][0]);
-		close(turn[i][1]);
-	}
-}
-
-static void go(int i)
-{
-	fflush(stdout);
-	if (write(turn[i][1], "x", 1) != 1)
-		exit(1);
-}
-
-static void await(int i)
-{
-	char b;
-
-	if (read(turn[i][0], &b, 1) != 1)
-		exit(1);
 }
 
 /* The next in the queue says something. */
@@ -527,24 +486,6 @@ static int order(int to, const char *what, const int *fd)
 		if (give(to, *what, fd, fd != NULL) != 1 || read(to, &b, 1) != 1)
 			return printf("order '%c' failed: %s\n", *what, strerrorname_np(errno));
 	return 0;
-}
-
-static pid_t other_start(int *to)
-{
-	char number[16], *argv[] = {self, "other", number, NULL};
-	pid_t p = -1;
-	int pair[2];
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair))
-		exit(1);
-	fcntl(pair[0], F_SETFD, FD_CLOEXEC);
-	snprintf(number, sizeof number, "%d", pair[1]);
-	fflush(stdout);
-	if (posix_spawn(&p, self, NULL, NULL, argv, environ))
-		exit(1);
-	close(pair[1]);
-	*to = pair[0];
-	return p;
 }
 
 /* In a message to a process that has nothing else of ours. */

@@ -8,10 +8,13 @@
 #ifndef TEST_SHARED_H
 #define TEST_SHARED_H
 
+#include <spawn.h>
 #include <stdbool.h>
 #include <sys/wait.h>
 
 #include "peer.h"
+
+extern char **environ;
 
 __attribute__((unused)) static int listener, port;
 __attribute__((unused)) static char self[256];
@@ -138,6 +141,25 @@ __attribute__((unused)) static int take(int from, char *byte, int *fd, int room,
 	if (got_flags)
 		*got_flags = m.msg_flags;
 	return n;
+}
+
+/* This program once more, as `other`, with nothing of ours but a line. */
+__attribute__((unused)) static pid_t other_start(int *to)
+{
+	char number[16], *argv[] = {self, "other", number, NULL};
+	pid_t p = -1;
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair))
+		exit(1);
+	fcntl(pair[0], F_SETFD, FD_CLOEXEC);
+	snprintf(number, sizeof number, "%d", pair[1]);
+	fflush(stdout);
+	if (posix_spawn(&p, self, NULL, NULL, argv, environ))
+		exit(1);
+	close(pair[1]);
+	*to = pair[0];
+	return p;
 }
 
 #endif
