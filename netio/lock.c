@@ -19,10 +19,9 @@
 
 #include "netio/internal.h"
 
-#define GATE_NS                                                                                              \
-	NS_PER_S /* so long at most: the one who closed it may have gone elsewhere, by siglongjmp()          \
-		  */
-#define SPINS 60 /* about the time that a short holder needs; a futex wake-up costs far more */
+/* So long at most is the gate closed: who closed it may have gone elsewhere, by siglongjmp(). */
+#define GATE_NS NS_PER_S
+#define SPINS	60 /* about the time that a short holder needs; a futex wake-up costs far more */
 
 static void relax(void)
 {
