@@ -251,7 +251,7 @@ static void elsewhere(bool member)
 	if (!p) {
 		close(ep);
 		await(0);
-		msleep(50);
+		until_parent_sleeps();
 		printf("child: connect %s\n", result_text(connect(fd, (struct sockaddr *)&a, sizeof a)));
 		printf("child: write %s\n", result_text(write(fd, "child", 5)));
 		go(1);
@@ -300,6 +300,7 @@ static void asleep(uint32_t how)
 	pid_t p;
 
 	puts("-- asleep");
+	turns_begin();
 	if (bind(l, (struct sockaddr *)&a, sizeof a) || listen(l, 5) ||
 	    getsockname(l, (struct sockaddr *)&a, &len))
 		exit(1);
@@ -308,14 +309,14 @@ static void asleep(uint32_t how)
 	p = begin();
 	if (!p) {
 		close(ep);
-		msleep(100);
+		until_parent_sleeps();
 		if (connect(fd, (struct sockaddr *)&a, sizeof a))
 			leave(1);
-		msleep(100);
+		until_parent_sleeps();
 		c = accept(l, NULL, NULL);
 		if (write(c, "late", 4) != 4)
 			leave(2);
-		msleep(100);
+		await(0);
 		leave(0);
 	}
 	ep_show("asleep", ep, 4, 20000);
@@ -324,10 +325,12 @@ static void asleep(uint32_t how)
 	printf("MOD %s\n", result_text(ep_mod(ep, fd, EPOLLOUT, 6)));
 	ep_show("modified", ep, 4, 20000);
 	printf("DEL %s\n", result_text(epoll_ctl(ep, EPOLL_CTL_DEL, fd, NULL)));
+	go(0);
 	ended("asleep", p);
 	close(fd);
 	close(l);
 	close(ep);
+	turns_end();
 }
 
 /* In a message to a process that connects it. */

@@ -323,7 +323,7 @@ static void member(const char *what, enum first first, uint32_t events, bool ear
 		await(0);
 		if (first == FRESH)
 			bind_any(fd);
-		msleep(50);
+		until_parent_sleeps();
 		if (listen(fd, 5))
 			leave(1);
 		go(1);
@@ -362,6 +362,7 @@ static void sleeper(bool early)
 	pid_t p;
 
 	printf("-- sleeper %d\n", early);
+	turns_begin();
 	if (early) {
 		ep_add(ep, fd, EPOLLIN | EPOLLET, 7);
 		ep_show("before the fork", ep, 4, 0);
@@ -369,12 +370,12 @@ static void sleeper(bool early)
 	p = begin();
 	if (!p) {
 		close(ep);
-		msleep(100);
+		until_parent_sleeps();
 		if (listen(fd, 5))
 			leave(1);
-		msleep(50);
+		until_parent_sleeps();
 		ask = peer_call_back(port_of(fd), "d2000 s");
-		msleep(300);
+		await(0);
 		leave(0);
 	}
 	if (!early) {
@@ -384,10 +385,12 @@ static void sleeper(bool early)
 	ep_show("asleep", ep, 4, 20000);
 	ask = accept(fd, NULL, NULL);
 	printf("accept %s\n", ask >= 0 ? "works" : result_text(ask));
+	go(0);
 	ended("sleeper", p);
 	close(ask);
 	close(ep);
 	close(fd);
+	turns_end();
 }
 
 /* A client of this machine: over 127.0.0.1, which may be another stack's than the peer. */
@@ -410,11 +413,11 @@ static void neighbour(enum first first, int how)
 
 		if (first == FRESH)
 			bind_any(fd);
-		msleep(50);
+		until_parent_sleeps();
 		if (listen(fd, 5))
 			leave(1);
 		go(0);
-		msleep(100);
+		until_parent_sleeps();
 		a.sin_port = htons((uint16_t)port_of(fd));
 		if (connect(client, (struct sockaddr *)&a, sizeof a) || write(client, "n", 1) != 1)
 			leave(2);
