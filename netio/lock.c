@@ -110,8 +110,13 @@ void netio_gate_close(struct netio *n)
 	lock_acquire(n);
 	atomic_store(&n->gate, (uint32_t)RAW1(SYS_gettid, 0));
 	lock_release(n);
-	while (atomic_load(&n->in_line) && netio_now() - begin < GATE_NS)
+	/* Who was on its way to the lock, past the gate, has it meanwhile: it looks once more and gives it
+	 * back. */
+	do {
 		RAW2(SYS_nanosleep, &pause, NULL);
+	} while (atomic_load(&n->in_line) && netio_now() - begin < GATE_NS);
+	lock_acquire(n);
+	lock_release(n);
 }
 
 /* ------------------------------------------------------------ the lock */
